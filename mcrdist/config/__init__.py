@@ -1,0 +1,197 @@
+"""The configuration: typed, frozen, validated before anything is opened; it knows no Hydra.
+
+Every setting is declared once, as a dataclass field in :mod:`.sections` or :mod:`.micrograph`, with what it
+accepts and its default; ``conf/*.yaml`` repeats the defaults with an explanation each, and a test keeps the two
+the same. Nested mappings come in through :func:`from_mapping` and :func:`characterize_from_mapping`, from the
+command line, from YAML or from Python, and go out through :func:`to_mapping`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mcrdist.config.kinds import choice, integer, text
+from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource
+from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting
+from mcrdist.config.sections import (
+    VOLUME,
+    DescriptorConfig,
+    DescriptorTerm,
+    InitialConfig,
+    LevelsConfig,
+    OptimizerConfig,
+    RunConfig,
+    RuntimeConfig,
+    TargetConfig,
+    VolumeConfig,
+)
+from mcrdist.errors import InputError
+
+__all__ = [
+    "AXES",
+    "CharacterizeConfig",
+    "DescriptorConfig",
+    "DescriptorTerm",
+    "InitialConfig",
+    "LevelsConfig",
+    "MicrographConfig",
+    "MicrographSource",
+    "OptimizerConfig",
+    "ReconstructConfig",
+    "RunConfig",
+    "RuntimeConfig",
+    "TargetConfig",
+    "VolumeConfig",
+    "characterize_from_mapping",
+    "from_mapping",
+    "keys",
+    "to_mapping",
+]
+
+
+@dataclass(frozen=True)
+class CharacterizeConfig:
+    """What `mcrdist characterize` needs: the micrograph and how to describe it."""
+
+    micrograph: MicrographConfig
+    target: TargetConfig = setting(section(TargetConfig), TargetConfig())
+    descriptors: DescriptorConfig = setting(section(DescriptorConfig), DescriptorConfig())
+    levels: LevelsConfig = setting(section(LevelsConfig), LevelsConfig())
+    run: RunConfig = setting(section(RunConfig), RunConfig())
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """What `mcrdist reconstruct` needs."""
+
+    micrograph: MicrographConfig
+    volume: VolumeConfig
+    target: TargetConfig = setting(section(TargetConfig), TargetConfig())
+    descriptors: DescriptorConfig = setting(section(DescriptorConfig), DescriptorConfig())
+    levels: LevelsConfig = setting(section(LevelsConfig), LevelsConfig())
+    initial: InitialConfig = InitialConfig()
+    method: Literal["descriptors", "gaussian"] = setting(choice("descriptors", "gaussian"), "descriptors")
+    optimizer: OptimizerConfig = setting(section(OptimizerConfig), OptimizerConfig())
+    runtime: RuntimeConfig = setting(section(RuntimeConfig), RuntimeConfig())
+    run: RunConfig = setting(section(RunConfig), RunConfig())
+    seed: int = setting(integer(0, 2**63 - 1, example="0"), 0)
+
+
+# `initial=noise` reads better than `initial.kind=noise`, so that section lies flat among its neighbours.
+_INITIAL: dict[str, Check | Section] = {
+    "initial": choice("spectral", "noise", "file"),
+    "initial_path": text("the path of a field", optional=True, example="start.npy"),
+}
+
+
+def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -> None:
+    """Check what one section cannot know of another."""
+    descriptors: DescriptorConfig = given.get("descriptors", DescriptorConfig())
+    if not any(descriptors.weights.values()):
+        names = ", ".join(f"descriptors.{name}.weight" for name in descriptors.weights)
+        raise InputError(
+            f"descriptors: expected one weight above 0 at least, found 0 for all; set one of {names}"
+        )
+    if shape is None:
+        return
+    smallest = min(shape)
+    lags = given.get("target", TargetConfig()).lags
+    if lags is not None and lags > smallest // 2:
+        raise InputError(
+            f"target.lags: expected an integer of at most {smallest // 2} (half the smallest side of the volume), "
+            f"found {lags}; take a smaller window or a larger volume"
+        )
+    coarsest = given.get("levels", LevelsConfig()).coarsest
+    if coarsest is not None and coarsest > smallest:
+        raise InputError(
+            f"levels.coarsest: expected an integer of at most {smallest} (the smallest side of the volume), found "
+            f"{coarsest}; e.g. levels.coarsest={max(4, smallest // 4)}"
+        )
+
+
+def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
+    """Build the whole configuration from checked sections."""
+    initial = InitialConfig(given.pop("initial", InitialConfig.kind), given.pop("initial_path", None))
+    if initial.kind == "file" and initial.path is None:
+        raise InputError(
+            "initial_path: expected the path of a field, found nothing (null); initial=file needs one, e.g. "
+            "initial_path=start.npy"
+        )
+    if initial.kind != "file" and initial.path is not None:
+        raise InputError(
+            f"initial_path: expected null with initial={initial.kind}, found {initial.path!r}; use initial=file"
+        )
+    # Read here when absent, so that the message about a missing image or size is theirs.
+    micrograph = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
+    volume = given.pop("volume", None) or VOLUME(None, "volume")
+    _check_together(given, volume.shape)
+    return ReconstructConfig(micrograph=micrograph, volume=volume, initial=initial, **given)
+
+
+def _build_characterize(given: dict[str, Any], key: str) -> CharacterizeConfig:
+    micrograph = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
+    _check_together(given, None)
+    return CharacterizeConfig(micrograph=micrograph, **given)
+
+
+_RECONSTRUCT = Section(
+    {"micrograph": MICROGRAPH, "volume": VOLUME} | _INITIAL | checks_of(ReconstructConfig), _build_reconstruct
+)
+_CHARACTERIZE = Section({"micrograph": MICROGRAPH} | checks_of(CharacterizeConfig), _build_characterize)
+
+
+def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
+    """Return the validated configuration of a reconstruction.
+
+    Parameters
+    ----------
+    mapping : mapping
+        Nested, with the keys of ``conf/reconstruct.yaml``; absent keys keep their defaults. ``micrograph`` (and
+        ``micrograph.z``, ``.y``, ``.x``) may also be a path, or from Python an array of shape (H, W).
+
+    Raises
+    ------
+    InputError
+        For an unknown key, a value of the wrong kind or outside its range, or settings that contradict each
+        other: everything that can be known without opening a file.
+    """
+    config: ReconstructConfig = _RECONSTRUCT(mapping, "")
+    return config
+
+
+def characterize_from_mapping(mapping: Mapping[str, Any]) -> CharacterizeConfig:
+    """Return the validated configuration of a characterisation; see :func:`from_mapping`."""
+    config: CharacterizeConfig = _CHARACTERIZE(mapping, "")
+    return config
+
+
+def keys(verb: Literal["reconstruct", "characterize"]) -> dict[str, Check]:
+    """Return every dotted key of a verb's configuration, with its check."""
+    return dotted((_RECONSTRUCT if verb == "reconstruct" else _CHARACTERIZE).checks)
+
+
+def to_mapping(config: ReconstructConfig | CharacterizeConfig) -> dict[str, Any]:
+    """Return `config` as plain data that YAML and JSON can write and :func:`from_mapping` reads again.
+
+    An image given as an array is recorded as ``path: <array 64x64 uint8>``: what it held is in the targets.
+    """
+    mapping: dict[str, Any] = _plain(config)
+    if isinstance(config, ReconstructConfig):
+        mapping["initial"], mapping["initial_path"] = config.initial.kind, config.initial.path
+    return mapping
+
+
+def _plain(value: Any) -> Any:
+    """Return nested dicts and lists for nested dataclasses and tuples."""
+    if dataclasses.is_dataclass(value):
+        plain = {
+            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "image"
+        }
+        if isinstance(value, MicrographSource) and value.image is not None:
+            shape = "x".join(map(str, value.image.shape))
+            plain["path"] = f"<array {shape} {value.image.dtype}>"
+        return plain
+    return list(value) if isinstance(value, tuple) else value

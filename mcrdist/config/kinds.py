@@ -1,0 +1,104 @@
+"""Kinds of value that a setting may hold: integers, numbers, text, one of a few names, lists of integers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mcrdist.config.schema import INVALID, Check
+
+
+def _bounds(minimum: float | None, maximum: float | None, above: float | None = None) -> str:
+    if above is not None:
+        return f" above {above:g}" + (f" and at most {maximum}" if maximum is not None else "")
+    if minimum is not None and maximum is not None:
+        return f" from {minimum} to {maximum}"
+    return (
+        f" of at least {minimum}"
+        if minimum is not None
+        else f" of at most {maximum}"
+        if maximum is not None
+        else ""
+    )
+
+
+def _integer(value: object) -> int | None:
+    """Return `value` as an int when it is one (1e3 is, true is not), else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    try:
+        return value.__index__()  # type: ignore[attr-defined, no-any-return]  # NumPy's integers too
+    except AttributeError:
+        return None
+
+
+def integer(minimum: int | None = None, maximum: int | None = None, **options: Any) -> Check:
+    """Return a check for an integer in [minimum, maximum]."""
+
+    def convert(value: object) -> object:
+        number = _integer(value)
+        inside = number is not None and not (minimum is not None and number < minimum)
+        return number if inside and not (maximum is not None and number > maximum) else INVALID  # type: ignore[operator]
+
+    return Check(f"an integer{_bounds(minimum, maximum)}", convert, **options)
+
+
+def number(
+    minimum: float | None = None, maximum: float | None = None, above: float | None = None, **options: Any
+) -> Check:
+    """Return a check for a finite number in [minimum, maximum], or greater than `above`."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, bool | str | bytes):
+            return INVALID
+        try:
+            found = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            return INVALID
+        if not math.isfinite(found) or (minimum is not None and found < minimum):
+            return INVALID
+        outside = (maximum is not None and found > maximum) or (above is not None and found <= above)
+        return INVALID if outside else found
+
+    return Check(f"a number{_bounds(minimum, maximum, above)}", convert, **options)
+
+
+def boolean(**options: Any) -> Check:
+    """Return a check for true or false."""
+    return Check("true or false", lambda v: v if isinstance(v, bool) else INVALID, **options)
+
+
+def text(expected: str = "text", **options: Any) -> Check:
+    """Return a check for text that is not empty; paths (os.PathLike) count as text."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        return value if isinstance(value, str) and value.strip() and "\0" not in value else INVALID
+
+    return Check(expected, convert, literal=True, **options)
+
+
+def choice(*values: str, **options: Any) -> Check:
+    """Return a check for one of a few names."""
+    names = ", ".join(values[:-1]) + (" or " if len(values) > 1 else "") + values[-1]
+    return Check(
+        names, lambda v: v if isinstance(v, str) and v in values else INVALID, literal=True, **options
+    )
+
+
+def integers(count: int, minimum: int, **options: Any) -> Check:
+    """Return a check for a list of `count` integers, each at least `minimum`; kept as a tuple."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+            return INVALID
+        numbers = [_integer(item) for item in value]
+        valid = len(numbers) == count and all(n is not None and n >= minimum for n in numbers)
+        return tuple(numbers) if valid else INVALID
+
+    return Check(f"{count} integers of at least {minimum}", convert, **options)

@@ -1,0 +1,152 @@
+"""The micrograph's settings: one image for all directions, or one of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcrdist.config.kinds import boolean, choice, integer, integers, number, text
+from mcrdist.config.schema import Check, Section, checks_of, setting
+from mcrdist.errors import InputError
+
+AXES = ("z", "y", "x")
+MINIMUM_SIZE = 8  # pixels a side: below this an image holds no statistics worth matching
+
+Segmentation = Literal["auto", "labels", "otsu", "multi-otsu", "threshold"]
+
+
+def _array(value: object) -> object:
+    """Keep an image given as an array; what it holds is checked where it is segmented."""
+    return np.asarray(value)
+
+
+@dataclass(frozen=True)
+class MicrographSource:
+    """Where a micrograph comes from and how it becomes phases."""
+
+    path: str | None = setting(text("the path of an image", optional=True, example="sem.tif"), None)
+    phase: int = setting(integer(0, 255), 1)
+    segmentation: Segmentation = setting(
+        choice("auto", "labels", "otsu", "multi-otsu", "threshold", example="otsu"), "auto"
+    )
+    threshold: float | None = setting(number(optional=True, example="128"), None)
+    classes: int = setting(integer(2, 5), 2)
+    invert: bool = setting(boolean(), False)
+    crop: tuple[int, int, int, int] | None = setting(
+        integers(4, 0, optional=True, example="[0,512,0,512]"), None
+    )
+    pixel_size: float | None = setting(number(above=0, optional=True, example="0.25"), None)
+    unit: str | None = setting(text("a unit of length", optional=True, example="um"), None)
+    image: NDArray[Any] | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def given(self) -> bool:
+        """Whether there is an image to read at all."""
+        return self.path is not None or self.image is not None
+
+
+# `image` is Python's alone: a mapping from YAML or the command line has no arrays.
+_SOURCE: dict[str, Check | Section] = checks_of(MicrographSource) | {"image": Check("an array", _array)}
+
+
+@dataclass(frozen=True)
+class MicrographConfig(MicrographSource):
+    """The micrograph of all directions, and those that belong to one direction.
+
+    Attributes
+    ----------
+    z, y, x : MicrographSource or None
+        The micrograph of the plane normal to that axis, complete: settings that were not given for the
+        direction have been taken from the common ones. None: the common micrograph.
+    """
+
+    z: MicrographSource | None = None
+    y: MicrographSource | None = None
+    x: MicrographSource | None = None
+
+    def source(self, axis: str) -> MicrographSource:
+        """Return the micrograph of the plane normal to `axis` ("z", "y" or "x")."""
+        own: MicrographSource | None = getattr(self, axis)
+        if own is not None:
+            return own
+        return MicrographSource(
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(MicrographSource)}
+        )
+
+
+def _merge_source(base: MicrographSource, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of `base` overridden by `given`, where a path and an image replace each other."""
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(MicrographSource)}
+    if given.get("image") is not None:
+        fields["path"] = None
+    elif given.get("path") is not None:
+        fields["image"] = None
+    return fields | given
+
+
+def _check_source(source: MicrographSource, key: str) -> MicrographSource:
+    """Check what one field cannot know of another; a threshold chooses its segmentation."""
+    if source.path is not None and source.image is not None:
+        raise InputError(f"{key}: expected a path or an image, found both; give one of them")
+    if source.segmentation == "threshold" and source.threshold is None:
+        raise InputError(
+            f"{key}.threshold: expected a grey level, found nothing (null); {key}.segmentation=threshold needs "
+            f"one, e.g. {key}.threshold=128"
+        )
+    if source.threshold is not None:
+        if source.segmentation not in ("auto", "threshold"):
+            raise InputError(
+                f"{key}.threshold: expected null with {key}.segmentation={source.segmentation}, found "
+                f"{source.threshold:g}; use {key}.segmentation=threshold"
+            )
+        source = replace(source, segmentation="threshold")
+    if source.crop is not None:
+        row0, row1, column0, column1 = source.crop
+        if row1 - row0 < MINIMUM_SIZE or column1 - column0 < MINIMUM_SIZE:
+            raise InputError(
+                f"{key}.crop: expected [row0,row1,column0,column1] with at least {MINIMUM_SIZE} pixels from first "
+                f"to last each way, found {list(source.crop)}; e.g. {key}.crop=[0,512,0,512]"
+            )
+    return source
+
+
+def _build_micrograph(given: dict[str, Any], key: str) -> MicrographConfig:
+    """Build the micrographs of all directions from the checked mapping."""
+    own = {axis: given.pop(axis) for axis in AXES if axis in given}
+    common = _check_source(MicrographSource(**_merge_source(MicrographSource(), given)), key)
+    directions: dict[str, MicrographSource | None] = {}
+    for axis, overrides in own.items():
+        if overrides:
+            # The common threshold belongs to the common segmentation; another segmentation leaves it behind.
+            if overrides.get("segmentation") not in (None, "auto", "threshold"):
+                overrides = {"threshold": None} | overrides
+            elif "threshold" in overrides and "segmentation" not in overrides:
+                overrides = {"segmentation": "auto"} | overrides
+            merged = MicrographSource(**_merge_source(common, overrides))
+            directions[axis] = _check_source(merged, f"{key}.{axis}")
+    config = MicrographConfig(**_merge_source(common, {}), **directions)
+    missing = [axis for axis in AXES if not config.source(axis).given]
+    if len(missing) == len(AXES):
+        raise InputError(f"{key}.path: expected an image, found nothing (null); e.g. {key}.path=sem.tif")
+    if missing:
+        raise InputError(
+            f"{key}.{missing[0]}.path: expected an image for direction {missing[0]}, found nothing (null); give "
+            f"{key}.path for the directions without one of their own, or {key}.{missing[0]}.path"
+        )
+    return config
+
+
+def _path_or_image(value: object) -> object:
+    """Accept a bare path or array where the keys of a micrograph are expected."""
+    if value is None or isinstance(value, Mapping):
+        return value
+    return {"image": value} if hasattr(value, "__array__") else {"path": value}
+
+
+_DIRECTION = Section(_SOURCE, lambda given, key: given, _path_or_image)
+MICROGRAPH = Section(_SOURCE | dict.fromkeys(AXES, _DIRECTION), _build_micrograph, _path_or_image)

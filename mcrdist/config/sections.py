@@ -1,0 +1,117 @@
+"""The other settings: the volume, its targets, the descriptors, the solver, the machine and the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mcrdist.config.kinds import boolean, choice, integer, integers, number, text
+from mcrdist.config.schema import Section, section, setting
+from mcrdist.errors import InputError
+
+MINIMUM_SIZE = 8  # voxels a side: below this a slice holds no statistics worth matching
+
+
+@dataclass(frozen=True)
+class VolumeConfig:
+    """The volume to make: voxels along z, y, x."""
+
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """How the micrograph's statistics are estimated."""
+
+    periodic: bool = setting(boolean(), False)
+    lags: int | None = setting(integer(1, optional=True, example="32"), None)
+
+
+@dataclass(frozen=True)
+class DescriptorTerm:
+    """One descriptor's part in the loss."""
+
+    weight: float = setting(number(0, example="1"), 1.0)
+
+
+@dataclass(frozen=True)
+class DescriptorConfig:
+    """The descriptors that the slices are held to; a weight of 0 leaves one out."""
+
+    s2: DescriptorTerm = setting(section(DescriptorTerm), DescriptorTerm())
+    variation: DescriptorTerm = setting(section(DescriptorTerm), DescriptorTerm())
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights by descriptor name: ``{"s2": 1.0, "variation": 1.0}``."""
+        return {f.name: getattr(self, f.name).weight for f in dataclasses.fields(self)}
+
+
+@dataclass(frozen=True)
+class LevelsConfig:
+    """The multigrid levels; None lets the program choose."""
+
+    count: int | None = setting(integer(1, 16, optional=True, example="3"), None)
+    coarsest: int | None = setting(integer(4, optional=True, example="32"), None)
+
+
+@dataclass(frozen=True)
+class InitialConfig:
+    """The field that the coarsest level starts from (the keys `initial` and `initial_path`)."""
+
+    kind: Literal["spectral", "noise", "file"] = "spectral"
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser and when a level is done, whichever rule is met first."""
+
+    name: Literal["lbfgsb"] = setting(choice("lbfgsb"), "lbfgsb")
+    history: int = setting(integer(1, 100), 8)
+    iterations: int = setting(integer(0, example="200"), 200)
+    relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
+    projected_gradient: float = setting(number(0, example="1e-8"), 1e-8)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how the numbers are computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = setting(choice("auto", "cpu", "cuda"), "auto")
+    dtype: Literal["float32", "float64"] = setting(choice("float32", "float64"), "float32")
+    threads: int | None = setting(integer(1, optional=True, example="4"), None)
+    timeout: float = setting(number(above=0, example="600"), 600.0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run directory; `dir` None lets the program find a new name."""
+
+    dir: str | None = setting(text("the path of a directory", optional=True, example="runs/first"), None)
+    report: bool = setting(boolean(), True)
+
+
+def _build_volume(given: dict[str, Any], key: str) -> VolumeConfig:
+    size, shape = given.get("size"), given.get("shape")
+    if size is not None and shape is not None:
+        raise InputError(
+            f"{key}: expected size or shape, found both ({key}.size={size}, {key}.shape={list(shape)}); set one "
+            f"of them to null"
+        )
+    if size is None and shape is None:
+        raise InputError(
+            f"{key}.size: expected an integer of at least {MINIMUM_SIZE}, found nothing (null); e.g. "
+            f"{key}.size=128, or {key}.shape=[96,128,160]"
+        )
+    return VolumeConfig((size, size, size) if shape is None else shape)
+
+
+VOLUME = Section(
+    {
+        "size": integer(MINIMUM_SIZE, optional=True, example="128"),
+        "shape": integers(3, MINIMUM_SIZE, optional=True, example="[96,128,160]"),
+    },
+    _build_volume,
+)
