@@ -1,8 +1,8 @@
 """The configuration: typed, frozen, validated before anything is opened; it knows no Hydra.
 
 Every setting is declared once, as a dataclass field in :mod:`.sections` or :mod:`.micrograph`, with what it
-accepts and its default; ``conf/*.yaml`` repeats the defaults with an explanation each, and a test keeps the two
-the same. Nested mappings come in through :func:`from_mapping` and :func:`characterize_from_mapping`, from the
+accepts and its default; ``conf/*.yaml`` repeats the defaults with an explanation each, and a test keeps the
+two the same. Nested mappings come in through :func:`from_mapping` and :func:`characterize_from_mapping`, from the
 command line, from YAML or from Python, and go out through :func:`to_mapping`.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mcrdist.config.kinds import choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource
-from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting
+from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting, show
 from mcrdist.config.sections import (
     VOLUME,
     DescriptorConfig,
@@ -92,23 +92,21 @@ def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -
     descriptors: DescriptorConfig = given.get("descriptors", DescriptorConfig())
     if not any(descriptors.weights.values()):
         names = ", ".join(f"descriptors.{name}.weight" for name in descriptors.weights)
-        raise InputError(
-            f"descriptors: expected one weight above 0 at least, found 0 for all; set one of {names}"
-        )
+        raise InputError(f"descriptors: expected a weight above 0, found 0 for all; set one of {names}")
     if shape is None:
         return
     smallest = min(shape)
     lags = given.get("target", TargetConfig()).lags
     if lags is not None and lags > smallest // 2:
         raise InputError(
-            f"target.lags: expected an integer of at most {smallest // 2} (half the smallest side of the volume), "
-            f"found {lags}; take a smaller window or a larger volume"
+            f"target.lags: expected an integer of at most {smallest // 2} (half the smallest side of the "
+            f"volume), found {lags}; take a smaller window or a larger volume"
         )
     coarsest = given.get("levels", LevelsConfig()).coarsest
     if coarsest is not None and coarsest > smallest:
         raise InputError(
-            f"levels.coarsest: expected an integer of at most {smallest} (the smallest side of the volume), found "
-            f"{coarsest}; e.g. levels.coarsest={max(4, smallest // 4)}"
+            f"levels.coarsest: expected an integer of at most {smallest} (the smallest side of the volume), "
+            f"found {coarsest}; e.g. levels.coarsest={max(4, smallest // 4)}"
         )
 
 
@@ -122,7 +120,8 @@ def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
         )
     if initial.kind != "file" and initial.path is not None:
         raise InputError(
-            f"initial_path: expected null with initial={initial.kind}, found {initial.path!r}; use initial=file"
+            f"initial_path: expected null with initial={initial.kind}, found {show(initial.path)}; "
+            "use initial=file"
         )
     # Read here when absent, so that the message about a missing image or size is theirs.
     micrograph = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
@@ -149,8 +148,8 @@ def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
     Parameters
     ----------
     mapping : mapping
-        Nested, with the keys of ``conf/reconstruct.yaml``; absent keys keep their defaults. ``micrograph`` (and
-        ``micrograph.z``, ``.y``, ``.x``) may also be a path, or from Python an array of shape (H, W).
+        Nested, with the keys of ``conf/reconstruct.yaml``; absent keys keep their defaults. ``micrograph``
+        (and ``micrograph.z``, ``.y``, ``.x``) may also be a path, or from Python an array of shape (H, W).
 
     Raises
     ------
@@ -178,9 +177,13 @@ def to_mapping(config: ReconstructConfig | CharacterizeConfig) -> dict[str, Any]
 
     An image given as an array is recorded as ``path: <array 64x64 uint8>``: what it held is in the targets.
     """
-    mapping: dict[str, Any] = _plain(config)
-    if isinstance(config, ReconstructConfig):
-        mapping["initial"], mapping["initial_path"] = config.initial.kind, config.initial.path
+    mapping: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, InitialConfig):
+            mapping |= {"initial": value.kind, "initial_path": value.path}
+        else:
+            mapping[field.name] = _plain(value)
     return mapping
 
 

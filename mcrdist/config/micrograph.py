@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcrdist.config.kinds import boolean, choice, integer, integers, number, text
-from mcrdist.config.schema import Check, Section, checks_of, setting
+from mcrdist.config.schema import INVALID, Check, Section, checks_of, setting
 from mcrdist.errors import InputError
 
 AXES = ("z", "y", "x")
@@ -22,7 +22,7 @@ Segmentation = Literal["auto", "labels", "otsu", "multi-otsu", "threshold"]
 
 def _array(value: object) -> object:
     """Keep an image given as an array; what it holds is checked where it is segmented."""
-    return np.asarray(value)
+    return np.asarray(value) if hasattr(value, "__array__") else INVALID
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class MicrographSource:
 
 
 # `image` is Python's alone: a mapping from YAML or the command line has no arrays.
-_SOURCE: dict[str, Check | Section] = checks_of(MicrographSource) | {"image": Check("an array", _array)}
+_SOURCE: dict[str, Check | Section] = checks_of(MicrographSource) | {
+    "image": Check("an array", _array, optional=True, hidden=True)
+}
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def _check_source(source: MicrographSource, key: str) -> MicrographSource:
         raise InputError(f"{key}: expected a path or an image, found both; give one of them")
     if source.segmentation == "threshold" and source.threshold is None:
         raise InputError(
-            f"{key}.threshold: expected a grey level, found nothing (null); {key}.segmentation=threshold needs "
-            f"one, e.g. {key}.threshold=128"
+            f"{key}.threshold: expected a grey level, found nothing (null); {key}.segmentation="
+            f"threshold needs one, e.g. {key}.threshold=128"
         )
     if source.threshold is not None:
         if source.segmentation not in ("auto", "threshold"):
@@ -109,8 +111,8 @@ def _check_source(source: MicrographSource, key: str) -> MicrographSource:
         row0, row1, column0, column1 = source.crop
         if row1 - row0 < MINIMUM_SIZE or column1 - column0 < MINIMUM_SIZE:
             raise InputError(
-                f"{key}.crop: expected [row0,row1,column0,column1] with at least {MINIMUM_SIZE} pixels from first "
-                f"to last each way, found {list(source.crop)}; e.g. {key}.crop=[0,512,0,512]"
+                f"{key}.crop: expected [row0,row1,column0,column1] with at least {MINIMUM_SIZE} pixels "
+                f"each way, found {list(source.crop)}; e.g. {key}.crop=[0,512,0,512]"
             )
     return source
 
@@ -119,7 +121,7 @@ def _build_micrograph(given: dict[str, Any], key: str) -> MicrographConfig:
     """Build the micrographs of all directions from the checked mapping."""
     own = {axis: given.pop(axis) for axis in AXES if axis in given}
     common = _check_source(MicrographSource(**_merge_source(MicrographSource(), given)), key)
-    directions: dict[str, MicrographSource | None] = {}
+    directions: dict[str, Any] = {}
     for axis, overrides in own.items():
         if overrides:
             # The common threshold belongs to the common segmentation; another segmentation leaves it behind.
@@ -135,8 +137,8 @@ def _build_micrograph(given: dict[str, Any], key: str) -> MicrographConfig:
         raise InputError(f"{key}.path: expected an image, found nothing (null); e.g. {key}.path=sem.tif")
     if missing:
         raise InputError(
-            f"{key}.{missing[0]}.path: expected an image for direction {missing[0]}, found nothing (null); give "
-            f"{key}.path for the directions without one of their own, or {key}.{missing[0]}.path"
+            f"{key}.{missing[0]}.path: expected an image for direction {missing[0]}, found nothing (null); "
+            f"give {key}.path for the directions without one of their own, or {key}.{missing[0]}.path"
         )
     return config
 

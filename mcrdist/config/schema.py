@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcrdist.errors import InputError
@@ -33,6 +33,8 @@ class Check:
         A value that works, shown in the message.
     literal : bool
         The value is text to be taken as it is written (a path, a name), so that ``run.dir=001`` is "001".
+    hidden : bool
+        Not among the keys that people are told about: it is for Python only.
     """
 
     expected: str
@@ -40,6 +42,7 @@ class Check:
     optional: bool = False
     example: str = ""
     literal: bool = False
+    hidden: bool = False
 
     def __call__(self, value: object, key: str) -> Any:
         """Return the value to keep for `key`, or raise InputError."""
@@ -48,8 +51,7 @@ class Check:
         converted = self.convert(value)
         if converted is INVALID:
             remedy = f"; e.g. {key}={self.example}" if self.example else ""
-            expected = f"{self.expected} or null" if self.optional else self.expected
-            raise InputError(f"{key}: expected {expected}, found {show(value)}{remedy}")
+            raise InputError(f"{key}: expected {self.expected}, found {show(value)}{remedy}")
         return converted
 
 
@@ -98,11 +100,7 @@ def _unknown(key: str, section: str, known: list[str]) -> str:
     prefix = f"{section}." if section else ""
     if near:
         return f"{key}: unknown key; did you mean {prefix}{near[0]}?"
-    return f"{key}: unknown key; {section or 'the top level'} has {', '.join(dict.fromkeys(_heads(known)))}"
-
-
-def _heads(known: list[str]) -> Iterator[str]:
-    return (name.split(".")[0] for name in known)
+    return f"{key}: unknown key; {section or 'the top level'} has {', '.join(heads)}"
 
 
 def dotted(checks: Mapping[str, Check | Section], prefix: str = "") -> dict[str, Check]:
@@ -111,7 +109,7 @@ def dotted(checks: Mapping[str, Check | Section], prefix: str = "") -> dict[str,
     for name, check in checks.items():
         if isinstance(check, Section):
             found |= dotted(check.checks, f"{prefix}{name}.")
-        else:
+        elif not check.hidden:
             found[f"{prefix}{name}"] = check
     return found
 

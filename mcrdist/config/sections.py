@@ -94,18 +94,20 @@ class RunConfig:
 
 
 def _build_volume(given: dict[str, Any], key: str) -> VolumeConfig:
-    size, shape = given.get("size"), given.get("shape")
+    size: Any = given.get("size")
+    shape: Any = given.get("shape")
     if size is not None and shape is not None:
         raise InputError(
-            f"{key}: expected size or shape, found both ({key}.size={size}, {key}.shape={list(shape)}); set one "
-            f"of them to null"
+            f"{key}: expected size or shape, found both ({key}.size={size}, {key}.shape={list(shape)}); "
+            "set one of them to null"
         )
     if size is None and shape is None:
         raise InputError(
             f"{key}.size: expected an integer of at least {MINIMUM_SIZE}, found nothing (null); e.g. "
             f"{key}.size=128, or {key}.shape=[96,128,160]"
         )
-    return VolumeConfig((size, size, size) if shape is None else shape)
+    cube: tuple[int, int, int] = (size, size, size) if shape is None else shape
+    return VolumeConfig(cube)
 
 
 VOLUME = Section(
