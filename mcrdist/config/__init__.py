@@ -2,8 +2,8 @@
 
 Every setting is declared once, as a dataclass field in :mod:`.sections` or :mod:`.micrograph`, with what it
 accepts and its default; ``conf/*.yaml`` repeats the defaults with an explanation each, and a test keeps the
-two the same. Nested mappings come in through :func:`from_mapping` and :func:`characterize_from_mapping`, from the
-command line, from YAML or from Python, and go out through :func:`to_mapping`.
+two the same. Nested mappings come in through :func:`from_mapping` and :func:`characterize_from_mapping`,
+from the command line, from YAML or from Python, and go out through :func:`to_mapping`.
 """
 
 from __future__ import annotations

@@ -94,9 +94,8 @@ def _unknown(key: str, section: str, known: list[str]) -> str:
     inside = key.removeprefix(f"{section}.") if section else key
     # A forgotten section (`size=128`) is as common as a slip of the finger (`volume.sise=128`).
     leaves = [name for name in known if name.rpartition(".")[2] == inside]
-    near = leaves or difflib.get_close_matches(
-        inside, [*known, *(name.split(".")[0] for name in known)], 1, 0.6
-    )
+    heads = list(dict.fromkeys(name.split(".")[0] for name in known))
+    near = leaves or difflib.get_close_matches(inside, [*known, *heads], 1, 0.6)
     prefix = f"{section}." if section else ""
     if near:
         return f"{key}: unknown key; did you mean {prefix}{near[0]}?"
