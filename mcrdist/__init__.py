@@ -1,3 +1,96 @@
-"""mcrdist: trustworthy 3-D microstructures from 2-D micrographs, from a laptop to a cluster."""
+"""mcrdist: trustworthy 3-D microstructures from 2-D micrographs, from a laptop to a cluster.
+
+>>> import mcrdist
+>>> run = mcrdist.reconstruct("volume.size=64", micrograph="sem.tif", run={"dir": "out"})  # doctest: +SKIP
+>>> run.phase.shape  # doctest: +SKIP
+(64, 64, 64)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mcrdist.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcrdist.store.run import Run
 
 __version__ = "0.1.0"
+__all__ = ["InputError", "__version__", "characterize", "doctor", "open", "reconstruct"]
+
+
+# Imports are made inside: `mcrdist --help` and a mistyped key need neither torch nor the second it takes to load.
+
+
+def reconstruct(*overrides: str, **settings: Any) -> Run:
+    """Make a volume whose every plane looks statistically like the micrograph.
+
+    Parameters
+    ----------
+    *overrides : str
+        As on the command line: ``"volume.size=128"``, ``"+experiment=quick"``.
+    **settings
+        The same as nested mappings, with the names of ``conf/reconstruct.yaml``: ``volume={"size": 128}``,
+        ``seed=1``. They win over `overrides`. ``micrograph`` may also be a path, or an array of shape (H, W).
+
+    Returns
+    -------
+    Run
+        The run directory: ``.phase``, ``.field``, ``.summary``, ``.metrics``, ``.report``.
+
+    Raises
+    ------
+    InputError
+        For settings or images that do not work; the message says what to do.
+    """
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import from_mapping
+    from mcrdist.reconstruct import reconstruct as conduct
+
+    return conduct(from_mapping(mapping("reconstruct", overrides, settings)))
+
+
+def characterize(*overrides: str, **settings: Any) -> Path:
+    """Write the statistics of a micrograph and a picture of them; return the directory.
+
+    Takes what :func:`reconstruct` takes, with the names of ``conf/characterize.yaml``.
+    """
+    from mcrdist.characterize import characterize as conduct
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import characterize_from_mapping
+
+    return conduct(characterize_from_mapping(mapping("characterize", overrides, settings)))
+
+
+def open(path: str | os.PathLike[str]) -> Run:
+    """Return the results in the run directory `path`."""
+    from mcrdist.store.run import Run
+
+    return Run.open(path)
+
+
+def doctor() -> bool:
+    """Print what the machine and the installation offer; return whether everything works."""
+    from mcrdist.doctor import main
+
+    return main()
+
+
+class _Package(ModuleType):
+    """Keeps ``mcrdist.reconstruct`` the function when the module of the same name is imported.
+
+    Importing a submodule sets it as an attribute of its package, which would hide the function; the module stays
+    reachable by ``from mcrdist.reconstruct import …``.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and callable(self.__dict__.get(name))):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

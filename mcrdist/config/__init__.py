@@ -49,6 +49,7 @@ __all__ = [
     "from_mapping",
     "keys",
     "to_mapping",
+    "verify",
 ]
 
 
@@ -141,6 +142,8 @@ _RECONSTRUCT = Section(
 )
 _CHARACTERIZE = Section({"micrograph": MICROGRAPH} | checks_of(CharacterizeConfig), _build_characterize)
 
+_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE}
+
 
 def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
     """Return the validated configuration of a reconstruction.
@@ -157,19 +160,26 @@ def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
         For an unknown key, a value of the wrong kind or outside its range, or settings that contradict each
         other: everything that can be known without opening a file.
     """
+    verify("reconstruct", mapping)  # a mistyped key is told before a missing one
     config: ReconstructConfig = _RECONSTRUCT(mapping, "")
     return config
 
 
 def characterize_from_mapping(mapping: Mapping[str, Any]) -> CharacterizeConfig:
     """Return the validated configuration of a characterisation; see :func:`from_mapping`."""
+    verify("characterize", mapping)
     config: CharacterizeConfig = _CHARACTERIZE(mapping, "")
     return config
 
 
-def keys(verb: Literal["reconstruct", "characterize"]) -> dict[str, Check]:
-    """Return every dotted key of a verb's configuration, with its check."""
-    return dotted((_RECONSTRUCT if verb == "reconstruct" else _CHARACTERIZE).checks)
+def keys(verb: str) -> dict[str, Check]:
+    """Return every dotted key of a command's configuration, with its check."""
+    return dotted(_VERBS[verb].checks)
+
+
+def verify(verb: str, mapping: Mapping[str, Any]) -> None:
+    """Raise InputError for an unknown key or a bad value in `mapping`, but not for one that is missing."""
+    _VERBS[verb].verify(mapping, "")
 
 
 def to_mapping(config: ReconstructConfig | CharacterizeConfig) -> dict[str, Any]:

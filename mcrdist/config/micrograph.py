@@ -17,6 +17,8 @@ from mcrdist.errors import InputError
 AXES = ("z", "y", "x")
 MINIMUM_SIZE = 8  # pixels a side: below this an image holds no statistics worth matching
 
+UNITS = ("angstrom", "nm", "um", "mm", "cm", "m")
+
 Segmentation = Literal["auto", "labels", "otsu", "multi-otsu", "threshold"]
 
 
@@ -41,7 +43,7 @@ class MicrographSource:
         integers(4, 0, optional=True, example="[0,512,0,512]"), None
     )
     pixel_size: float | None = setting(number(above=0, optional=True, example="0.25"), None)
-    unit: str | None = setting(text("a unit of length", optional=True, example="um"), None)
+    unit: str | None = setting(choice(*UNITS, optional=True, example="um"), None)
     image: NDArray[Any] | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property

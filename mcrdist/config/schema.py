@@ -69,6 +69,26 @@ class Section:
 
     def given(self, value: object, key: str) -> dict[str, Any]:
         """Return the checked values of the keys that are present; None counts as an empty mapping."""
+        mapping = self._known(value, key)
+        return {
+            name: check(mapping[name], f"{key}.{name}" if key else name)
+            for name, check in self.checks.items()
+            if name in mapping
+        }
+
+    def verify(self, value: object, key: str) -> None:
+        """Check every key and value alone: what is missing, or fits nothing else, passes."""
+        mapping = self._known(value, key)
+        for name, check in self.checks.items():
+            if name in mapping:
+                where = f"{key}.{name}" if key else name
+                if isinstance(check, Section):
+                    check.verify(mapping[name], where)
+                else:
+                    check(mapping[name], where)
+
+    def _known(self, value: object, key: str) -> Mapping[str, Any]:
+        """Return the mapping found at `key`, which has no keys that are not known."""
         value = self.shorthand(value)
         mapping = {} if value is None else value
         if not isinstance(mapping, Mapping):
@@ -78,15 +98,11 @@ class Section:
                 f"{key or 'configuration'}: expected a mapping with the keys {', '.join(self.checks)}, "
                 f"found {show(value)}; e.g. {where}=…"
             )
-        known = list(dotted(self.checks))
         for name in mapping:
             if name not in self.checks:
+                known = list(dotted(self.checks))
                 raise InputError(_unknown(f"{key}.{name}" if key else str(name), key, known))
-        return {
-            name: check(mapping[name], f"{key}.{name}" if key else name)
-            for name, check in self.checks.items()
-            if name in mapping
-        }
+        return mapping
 
 
 def _unknown(key: str, section: str, known: list[str]) -> str:

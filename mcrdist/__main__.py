@@ -1,0 +1,57 @@
+"""The command line: ``mcrdist VERB key=value …``, ``torchrun -m mcrdist VERB …``.
+
+Exit status: 0 done; 2 a mistake in what was given, told in one line by rank 0; 130 interrupted; anything
+else is a fault of the program, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import sys
+from collections.abc import Sequence
+
+from mcrdist import __version__
+from mcrdist.commands import VERBS, run_verb, usage
+from mcrdist.commands.terminal import complain, say
+from mcrdist.errors import InputError
+
+INPUT_ERROR = 2
+INTERRUPTED = 128 + 2  # as a shell reports SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except InputError as error:
+        complain(str(error))
+        return INPUT_ERROR
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "the run directory"
+        complain(f"{where}: expected room to write, found the disk full; free some or choose another run.dir")
+        return INPUT_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    verb, *rest = arguments or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        say(usage())
+        return 0
+    if verb == "--version":
+        say(f"mcrdist {__version__}")
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        remedy = f"did you mean {near[0]}?" if near else "see mcrdist --help"
+        raise InputError(f"{verb}: expected a command ({', '.join(VERBS)}); {remedy}")
+    return run_verb(verb, rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

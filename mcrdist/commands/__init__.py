@@ -1,0 +1,83 @@
+"""One thin module a command; each has ``run(overrides) -> exit status``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from mcrdist.commands.terminal import say
+from mcrdist.errors import InputError
+
+VERBS = {
+    "reconstruct": "make a volume from a micrograph, or from one a direction",
+    "characterize": "write the statistics of a micrograph, with a picture of them",
+    "doctor": "check versions, devices, memory, disk, and two processes talking to each other",
+}
+CONFIGURED = ("reconstruct", "characterize")  # verbs with a conf/VERB.yaml
+
+_EXAMPLES = {
+    "reconstruct": """\
+  mcrdist reconstruct micrograph.path=sem.tif volume.size=128 run.dir=out seed=0
+  mcrdist reconstruct micrograph.path=side.tif micrograph.z.path=top.tif volume.shape=[96,128,160]
+  mcrdist reconstruct +experiment=quick micrograph.path=synthetic:gaussian
+  torchrun --nproc-per-node 2 -m mcrdist reconstruct micrograph.path=sem.tif volume.size=256 run.dir=big""",
+    "characterize": """\
+  mcrdist characterize micrograph.path=sem.tif run.dir=out""",
+    "doctor": """\
+  mcrdist doctor""",
+}
+
+
+def usage() -> str:
+    """Return the text of ``mcrdist --help``."""
+    verbs = "\n".join(f"  {verb:<14}{summary}" for verb, summary in VERBS.items())
+    return f"""\
+mcrdist: trustworthy 3-D microstructures from 2-D micrographs
+
+usage: mcrdist COMMAND [key=value ...] [--cfg | --help]
+
+commands:
+{verbs}
+
+options:
+  --help        this text; after a command, its settings with their meaning
+  --cfg         after a command: print the settings that would be used, and stop
+  --version     print the version
+
+examples:
+{_EXAMPLES["reconstruct"]}"""
+
+
+def help_for(verb: str) -> str:
+    """Return the text of ``mcrdist VERB --help``: the settings, with the comments of the file."""
+    text = f"mcrdist {verb}: {VERBS[verb]}\n\nexamples:\n{_EXAMPLES[verb]}"
+    if verb not in CONFIGURED:
+        return text
+    from mcrdist.commands.compose import conf_dir, experiments
+
+    groups = (
+        f"\n\nexperiments (+experiment=NAME): {', '.join(experiments())}" if verb == "reconstruct" else ""
+    )
+    settings = (conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8").rstrip()
+    return f"{text}{groups}\n\nsettings:\n\n{settings}"
+
+
+def run_verb(verb: str, arguments: Sequence[str]) -> int:
+    """Run one command with its overrides and options."""
+    options = [argument for argument in arguments if argument.startswith("-")]
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    for option in options:
+        if option not in ("-h", "--help", "--cfg"):
+            raise InputError(f"{option}: unknown option; see mcrdist {verb} --help")
+    if "-h" in options or "--help" in options:
+        say(help_for(verb))
+        return 0
+    if verb not in CONFIGURED and (overrides or options):
+        raise InputError(f"{(overrides + options)[0]}: {verb} takes no settings; e.g. mcrdist {verb}")
+    if "--cfg" in options:
+        from mcrdist.commands.compose import as_yaml
+
+        say(as_yaml(verb, overrides))
+        return 0
+    status: int = importlib.import_module(f"mcrdist.commands.{verb}").run(overrides)
+    return status

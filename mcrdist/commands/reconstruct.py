@@ -1,0 +1,67 @@
+"""``mcrdist reconstruct``: a micrograph becomes a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mcrdist.commands.compose import compose
+from mcrdist.commands.terminal import say
+from mcrdist.config import from_mapping
+
+if TYPE_CHECKING:
+    from mcrdist.store.run import Run
+
+INTERRUPTED = 130
+
+
+def run(overrides: Sequence[str]) -> int:
+    """Reconstruct and say where the results are and how good they are; return the exit status."""
+    config = from_mapping(compose("reconstruct", overrides))
+    # After the settings are known to be good: torch takes a second to load.
+    from mcrdist.reconstruct import reconstruct
+
+    result = reconstruct(config)
+    say(closing(result))
+    return INTERRUPTED if result.summary["status"] == "interrupted" else 0
+
+
+def closing(result: Run) -> str:
+    """Return the last words: paths, and the errors of the rounded volume (of the relaxed field in "
+    "brackets)."""
+    summary: dict[str, Any] = result.summary
+    shape = "x".join(map(str, summary["shape"]))
+    state = "" if summary["status"] == "complete" else f", {summary['status']}"
+    lines = [f"volume  {result.path / 'volume.zarr'}  ({shape}, {duration(summary['seconds'])}{state})"]
+    if result.report is not None:
+        lines.append(f"report  {result.report}")
+    errors = summary.get("errors") or {}
+    if errors.get("rounded"):
+        lines += ["", *_error_table(errors["rounded"], errors.get("relaxed") or {})]
+    return "\n".join(lines)
+
+
+def _error_table(rounded: dict[str, Any], relaxed: dict[str, Any]) -> list[str]:
+    """Return a line a descriptor with a column a direction."""
+    axes = list(rounded)
+    names = list(dict.fromkeys(name for axis in axes for name in rounded[axis]))
+    heading = "error, rounded (relaxed)"
+    lines = [f"{heading:<26}" + "".join(f"{axis:<22}" for axis in axes).rstrip()]
+    for name in names:
+        cells = [_cell(rounded[axis].get(name), relaxed.get(axis, {}).get(name)) for axis in axes]
+        lines.append(f"{name.replace('_', ' '):<26}" + "".join(f"{cell:<22}" for cell in cells).rstrip())
+    return lines
+
+
+def _cell(rounded: float | None, relaxed: float | None) -> str:
+    if rounded is None:
+        return "-"
+    return f"{rounded:.2%}" + (f" ({relaxed:.2%})" if relaxed is not None else "")
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: ``4.2 s``, ``3 min 12 s``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
