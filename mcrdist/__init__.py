@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 __all__ = ["InputError", "__version__", "characterize", "doctor", "open", "reconstruct"]
 
 
-# Imports are made inside: `mcrdist --help` and a mistyped key need neither torch nor the second it takes to load.
+# Imports are made inside: `mcrdist --help` and a mistyped key need not wait for torch to load.
 
 
 def reconstruct(*overrides: str, **settings: Any) -> Run:
@@ -84,8 +84,8 @@ def doctor() -> bool:
 class _Package(ModuleType):
     """Keeps ``mcrdist.reconstruct`` the function when the module of the same name is imported.
 
-    Importing a submodule sets it as an attribute of its package, which would hide the function; the module stays
-    reachable by ``from mcrdist.reconstruct import …``.
+    Importing a submodule sets it as an attribute of its package, which would hide the function; the module
+    stays reachable by ``from mcrdist.reconstruct import …``.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -119,7 +119,7 @@ def _readable(path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        # Decoders fail in many ways on bytes that are not theirs (struct.error, KeyError, zlib.error, …), and
+        # Decoders fail in many ways on bytes that are not theirs (struct.error, KeyError, zlib.error, …):
         # whatever they call it, the file is what is wrong.
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(
@@ -143,7 +143,7 @@ def _read_npy(path: Path) -> ImageFile:
     return ImageFile(np.array(array))
 
 
-# ------------------------------------------------------------------------------------------- PNG, JPEG, BMP, PGM
+# ---------------------------------------------------------------------------------------- PNG, JPEG, BMP, PGM
 
 
 def _read_pillow(path: Path) -> ImageFile:
@@ -181,7 +181,7 @@ def _dpi_size(dpi: Any) -> PixelSize | None:
     return _INCH / down, _INCH / across
 
 
-# ------------------------------------------------------------------------------------------------------------ TIFF
+# ---------------------------------------------------------------------------------------- TIFF
 
 
 def _read_tiff(path: Path) -> ImageFile:

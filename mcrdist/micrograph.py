@@ -72,8 +72,8 @@ def load(source: MicrographSource) -> Micrograph:
     ------
     InputError
         For everything that makes it unfit: no such file, a directory, an empty, truncated or colour image,
-        values that are not numbers, a crop outside the image, one grey level only, a phase that does not occur,
-        fewer than 8 pixels a side.
+        values that are not numbers, a crop outside the image, one grey level only, a phase that does not
+        occur, fewer than 8 pixels a side.
     """
     name, file = _open(source)
     plane = _plane(file, name)

@@ -1,7 +1,6 @@
 """From overrides to a nested mapping, with Hydra; the only module that knows Hydra.
 
-Hydra composes; it does not run anything, so its directories, its logging and its tracebacks stay out of the
-way.
+Hydra composes; it does not run anything, so its directories, logging and tracebacks stay out of the way.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def conf_dir() -> Path:
-    """Return where the YAML files are: in the package when installed from a wheel, beside it in a source "
-    "tree."""
+    """Return where the YAML files are: inside the package of a wheel, beside it in a source tree."""
     inside, beside = _PACKAGE / "conf", _PACKAGE.parent / "conf"
     return inside if inside.is_dir() else beside
 
@@ -71,8 +69,7 @@ def as_yaml(verb: str, overrides: Sequence[str]) -> str:
 def _prepare(verb: str, override: str) -> str:
     """Return `override` as Hydra should see it.
 
-    * Text (paths, names) is taken as it was typed: spaces, commas, brackets and leading zeros are a file
-      name's.
+    * Text (paths, names) is taken as it was typed: file names have spaces, commas and leading zeros.
     * Any key may be set, so that our own message about an unknown one is heard, with its suggestion.
     * ``experiment=quick`` works as ``+experiment=quick`` does.
     """
@@ -80,25 +77,20 @@ def _prepare(verb: str, override: str) -> str:
     from hydra.errors import HydraException
 
     sign, key, value = _split(override)
-    check = keys(verb).get(key)
-    if (
-        check is not None
-        and check.literal
-        and value
-        and value != "null"
-        and not re.match(r"""\s*['"]""", value)
-    ):
-        value = _quoted(value)
-    elif value is not None and value.strip() == "" and sign != "~":
+    if value is not None and value.strip() == "" and sign != "~":
         raise InputError(f"{override}: expected a value after =, found nothing; {key}=null resets it")
+    check = keys(verb).get(key)
+    is_text = check is not None and check.literal
+    if is_text and value and value != "null" and value.lstrip()[0] not in "'\"":
+        value = _quoted(value)
     prepared = f"{sign}{key}" if value is None else f"{sign}{key}={value}"
     try:
         parsed = OverridesParser.create().parse_override(prepared)
     except HydraException as error:
         raise InputError(
             f"{override}: expected key=value, found what cannot be read as one "
-            f"({_sentence(error, first=True)}); put "
-            f"quotes around text: {key}=\"'…'\""
+            f"({_sentence(error, first=True)}); "
+            f"put quotes around text: {key}=\"'…'\""
         ) from None
     if parsed.is_sweep_override():
         raise InputError(

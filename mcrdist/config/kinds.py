@@ -41,8 +41,9 @@ def integer(minimum: int | None = None, maximum: int | None = None, **options: A
 
     def convert(value: object) -> object:
         number = _integer(value)
-        inside = number is not None and not (minimum is not None and number < minimum)
-        return number if inside and not (maximum is not None and number > maximum) else INVALID  # type: ignore[operator]
+        if number is None or (minimum is not None and number < minimum):
+            return INVALID
+        return INVALID if maximum is not None and number > maximum else number
 
     return Check(f"an integer{_bounds(minimum, maximum)}", convert, **options)
 
