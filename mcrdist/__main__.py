@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from mcrdist import __version__
 from mcrdist.commands import VERBS, run_verb, usage
-from mcrdist.commands.terminal import complain, say
+from mcrdist.commands.terminal import after_the_first_rank, complain, say
 from mcrdist.errors import InputError
 
 INPUT_ERROR = 2
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except InputError as error:
         complain(str(error))
+        after_the_first_rank()
         return INPUT_ERROR
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

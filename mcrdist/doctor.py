@@ -17,7 +17,6 @@ from typing import Literal
 import psutil
 
 from mcrdist import __version__
-from mcrdist.commands.terminal import say
 
 PACKAGES = (
     "torch",
@@ -71,21 +70,15 @@ def examine() -> Iterator[Finding]:
     yield _guard("two processes", _two_processes)
 
 
-def main() -> bool:
+def main(say: Callable[[str], object] = print) -> bool:
     """Print the table; return whether nothing failed."""
     marks = []
     for finding in examine():
         marks.append(finding.mark)
         say(f"{finding.mark:<5} {finding.name:<25} {finding.detail}".rstrip())
     failed, warned = marks.count("fail"), marks.count("warn")
-    say("")
-    say(
-        "all is well"
-        if not failed and not warned
-        else f"{failed} failed, {warned} to look at"
-        if failed
-        else f"ready to use, {warned} to look at"
-    )
+    verdict = f"{failed} failed" if failed else "ready to use"
+    say(f"\n{verdict}" + (f", {warned} to look at" if warned else ""))
     return not failed
 
 

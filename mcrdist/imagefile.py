@@ -112,6 +112,10 @@ def _readable(path: Path) -> Iterator[None]:
             yield
     except InputError:
         raise
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{path}: expected at most {MAX_PIXELS} values, found far more; cut or bin the micrograph first"
+        ) from None
     except UnidentifiedImageError:
         raise InputError(
             f"{path}: expected {KINDS}, found something else; save the micrograph as PNG or TIFF"
@@ -169,8 +173,7 @@ def _palette(image: Image.Image) -> NDArray[Any]:
 
 
 def _dpi_size(dpi: Any) -> PixelSize | None:
-    """Return micrometres a pixel from dots an inch across and down, unless they are a screen's or a "
-    "printer's."""
+    """Return micrometres a pixel from dots an inch (x, y), unless they are a screen's or a printer's."""
     if not dpi:
         return None
     across, down = float(dpi[0]), float(dpi[1])

@@ -166,15 +166,13 @@ def _crop(plane: NDArray[Any], crop: tuple[int, int, int, int] | None, name: str
         if row1 > height or column1 > width:
             raise InputError(
                 f"{name}: expected a crop [row0,row1,column0,column1] inside {height} rows and {width} "
-                "columns, "
-                f"found {list(crop)}; e.g. micrograph.crop=[0,{min(row1, height)},0,{min(column1, width)}]"
+                f"columns, found {list(crop)}; e.g. micrograph.crop=[0,{height},0,{width}]"
             )
         plane = plane[row0:row1, column0:column1]
     if min(plane.shape) < MINIMUM_SIZE:
+        size = "x".join(map(str, plane.shape))
         raise InputError(
-            f"{name}: expected at least {MINIMUM_SIZE} pixels a side, found "
-            f"{plane.shape[0]}x{plane.shape[1]}; "
-            "take a larger image"
+            f"{name}: expected at least {MINIMUM_SIZE} pixels a side, found {size}; take a larger image"
         )
     return np.ascontiguousarray(plane)
 
@@ -210,22 +208,28 @@ def _segment(plane: NDArray[Any], source: MicrographSource, name: str) -> tuple[
     # Here, not above: scikit-image takes a second to import, which labelled images need not wait for.
     from skimage.filters import threshold_multiotsu, threshold_otsu
 
-    values = plane.astype(np.float64) if plane.dtype.kind == "b" else plane
+    values, scale = _for_histogram(plane)
     if kind == "otsu":
-        level = float(threshold_otsu(values))
-        return (plane > level).astype(np.uint8), (f"Otsu threshold {level:.6g}",)
+        level = threshold_otsu(values)
+        return (values > level).astype(np.uint8), (f"Otsu threshold {level * scale:.6g}",)
     try:
         levels = threshold_multiotsu(values, classes=source.classes)
     except ValueError:
         raise InputError(
             f"{name}: expected grey levels enough for {source.classes} classes, found "
-            f"{len(np.unique(plane))} "
-            "distinct values; take fewer micrograph.classes"
+            f"{len(np.unique(plane))} distinct values; take fewer micrograph.classes"
         ) from None
-    thresholds = ", ".join(f"{level:.6g}" for level in levels)
-    return np.searchsorted(levels, plane, side="left").astype(np.uint8), (
-        f"multi-Otsu thresholds {thresholds}",
-    )
+    labels = np.searchsorted(levels, values, side="left").astype(np.uint8)
+    return labels, (f"multi-Otsu thresholds {', '.join(f'{level * scale:.6g}' for level in levels)}",)
+
+
+def _for_histogram(plane: NDArray[Any]) -> tuple[NDArray[Any], float]:
+    """Return `plane` over `scale`, and `scale`: the histogram is small then and squares are finite."""
+    if plane.dtype in (np.uint8, np.uint16):
+        return plane, 1.0  # scikit-image keeps a bin a level: exact here, endless for 64 bits
+    values = plane.astype(np.float64)
+    scale = float(np.abs(values).max())
+    return values / scale, scale
 
 
 def _from_labels(plane: NDArray[Any], values: NDArray[Any], name: str) -> tuple[Labels, tuple[str, ...]]:
@@ -285,7 +289,7 @@ def _stretch(plane: NDArray[Any]) -> Labels:
     """Return grey levels as 0..255 for people to look at."""
     if plane.dtype == np.uint8:
         return plane
-    values = plane.astype(np.float64)
-    low, high = values.min(), values.max()
+    values, _ = _for_histogram(plane)
+    low, high = float(values.min()), float(values.max())
     stretched: Labels = np.round((values - low) * (255 / (high - low))).astype(np.uint8)
     return stretched

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mcrdist.commands.compose import compose
-from mcrdist.commands.terminal import say
+from mcrdist.commands.terminal import say, together
 from mcrdist.config import characterize_from_mapping
 
 
 def run(overrides: Sequence[str]) -> int:
     """Characterise and say where the results are; return the exit status."""
-    config = characterize_from_mapping(compose("characterize", overrides))
+    with together():
+        config = characterize_from_mapping(compose("characterize", overrides))
     from mcrdist.characterize import characterize
 
     say(f"targets {characterize(config)}")

@@ -77,13 +77,13 @@ def _prepare(verb: str, override: str) -> str:
     from hydra.errors import HydraException
 
     sign, key, value = _split(override)
-    if value is not None and value.strip() == "" and sign != "~":
+    if not value.strip():
         raise InputError(f"{override}: expected a value after =, found nothing; {key}=null resets it")
     check = keys(verb).get(key)
     is_text = check is not None and check.literal
-    if is_text and value and value != "null" and value.lstrip()[0] not in "'\"":
+    if is_text and value != "null" and value.lstrip()[0] not in "'\"":
         value = _quoted(value)
-    prepared = f"{sign}{key}" if value is None else f"{sign}{key}={value}"
+    prepared = f"{sign}{key}={value}"
     try:
         parsed = OverridesParser.create().parse_override(prepared)
     except HydraException as error:
@@ -107,10 +107,13 @@ def _prepare(verb: str, override: str) -> str:
     return f"+{prepared}" if is_group else f"++{prepared}"
 
 
-def _split(override: str) -> tuple[str, str, str | None]:
-    """Return sign ("", "+", "++" or "~"), key and value of an override."""
-    match = re.fullmatch(r"(\+\+|\+|~)?([A-Za-z_][\w./@-]*)(?:=(.*))?", override, flags=re.DOTALL)
-    if match is None or (match[3] is None and match[1] != "~"):
+def _split(override: str) -> tuple[str, str, str]:
+    """Return sign ("", "+" or "++"), key and value of an override."""
+    if override.startswith("~"):
+        key = override[1:].partition("=")[0]
+        raise InputError(f"{override}: expected key=value, found a deletion; {key}=null resets a setting")
+    match = re.fullmatch(r"(\+\+|\+)?([A-Za-z_][\w./@-]*)=(.*)", override, flags=re.DOTALL)
+    if match is None:
         raise InputError(f"{override}: expected key=value, e.g. volume.size=128")
     sign, key, value = match.groups()
     if key.split(".")[0].split("/")[0] == "hydra":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcrdist.commands.compose import compose
-from mcrdist.commands.terminal import say
+from mcrdist.commands.terminal import say, together
 from mcrdist.config import from_mapping
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ INTERRUPTED = 130
 
 def run(overrides: Sequence[str]) -> int:
     """Reconstruct and say where the results are and how good they are; return the exit status."""
-    config = from_mapping(compose("reconstruct", overrides))
+    with together():
+        config = from_mapping(compose("reconstruct", overrides))
     # After the settings are known to be good: torch takes a second to load.
     from mcrdist.reconstruct import reconstruct
 
@@ -27,8 +28,7 @@ def run(overrides: Sequence[str]) -> int:
 
 
 def closing(result: Run) -> str:
-    """Return the last words: paths, and the errors of the rounded volume (of the relaxed field in "
-    "brackets)."""
+    """Return the last words: paths, and the errors, rounded (relaxed), of every direction."""
     summary: dict[str, Any] = result.summary
     shape = "x".join(map(str, summary["shape"]))
     state = "" if summary["status"] == "complete" else f", {summary['status']}"

@@ -1,9 +1,21 @@
-"""What the commands print: by one process, whichever way they were started."""
+"""What the commands print, by one process of those that torchrun starts, and how they all leave.
+
+torchrun sends SIGTERM to every process as soon as one has failed. When all of them find the same mistake, the
+fastest must not silence the one that tells it, nor change the exit status of the others.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mcrdist.errors import InputError
+
+_HEAD_START = 1.0  # seconds in which the first rank tells a mistake before the others leave because of it
 
 
 def first_rank() -> bool:
@@ -21,3 +33,31 @@ def complain(message: str) -> None:
     """Print an error as one line on standard error, whatever a library put into the message."""
     if first_rank():
         print(f"mcrdist: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Put off a SIGTERM from the launcher until all of the block is done; an InputError leaves it put off."""
+    if "RANK" not in os.environ:
+        yield
+        return
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        yield
+    except InputError:
+        raise  # this process is about to leave by itself, with a status that says why
+    except BaseException:
+        signal.signal(signal.SIGTERM, before)
+        raise
+    signal.signal(signal.SIGTERM, before)
+    if received:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def after_the_first_rank() -> None:
+    """Wait, on the other ranks, until the first one has surely told what is wrong."""
+    if "RANK" in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if not first_rank():
+            time.sleep(_HEAD_START)

@@ -1,0 +1,218 @@
+"""The configuration: what it accepts, what it says about the rest, and its agreement with conf/."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcrdist.config import (
+    characterize_from_mapping,
+    from_mapping,
+    keys,
+    to_mapping,
+    verify,
+)
+from mcrdist.errors import InputError
+
+CONF = Path(__file__).parents[1] / "conf"
+SMALL: dict[str, Any] = {"micrograph": {"path": "a.png"}, "volume": {"size": 64}}
+
+
+def with_(dotted: str, value: object) -> dict[str, Any]:
+    """Return a configuration that works but for one key."""
+    mapping = json.loads(json.dumps(SMALL))
+    *sections, name = dotted.split(".")
+    inner = mapping
+    for section in sections:
+        inner = inner.setdefault(section, {})
+    inner[name] = value
+    return mapping
+
+
+def test_cube_and_shape() -> None:
+    assert from_mapping(SMALL).volume.shape == (64, 64, 64)
+    shaped = from_mapping({"micrograph": "a.png", "volume": {"shape": [96, 128, 160]}})
+    assert shaped.volume.shape == (96, 128, 160)
+
+
+def test_settings_arrive_with_their_types() -> None:
+    config = from_mapping(
+        with_("optimizer", {"iterations": 1e2, "relative_decrease": 0})
+        | {"seed": np.int64(3), "initial": "noise"}
+    )
+    assert config.optimizer.iterations == 100
+    assert isinstance(config.optimizer.iterations, int)
+    assert isinstance(config.optimizer.relative_decrease, float)
+    assert config.seed == 3
+    assert config.initial.kind == "noise"
+    assert from_mapping(with_("descriptors.variation.weight", 0)).descriptors.weights == {
+        "s2": 1.0,
+        "variation": 0.0,
+    }
+
+
+def test_a_direction_takes_what_it_does_not_set_from_the_common_micrograph() -> None:
+    mapping = with_(
+        "micrograph", {"path": "a.png", "phase": 2, "threshold": 90, "z": {"path": "b.png"}, "y": "c.png"}
+    )
+    micrograph = from_mapping(mapping).micrograph
+    assert micrograph.source("z").path == "b.png"
+    assert micrograph.source("z").phase == 2
+    assert micrograph.source("z").segmentation == "threshold"
+    assert micrograph.source("y").path == "c.png"
+    assert micrograph.source("x").path == "a.png"
+    assert micrograph.x is None
+    mapping["micrograph"]["z"]["segmentation"] = "otsu"
+    assert from_mapping(mapping).micrograph.source("z").threshold is None
+
+
+def test_three_directions_need_no_common_micrograph() -> None:
+    mapping = with_("micrograph", {"z": {"path": "z"}, "y": {"path": "y"}, "x": {"path": "x"}})
+    micrograph = from_mapping(mapping).micrograph
+    assert [micrograph.source(axis).path for axis in "zyx"] == ["z", "y", "x"]
+
+
+def test_arrays_from_python() -> None:
+    image = np.eye(16)
+    config = from_mapping(with_("micrograph", {"path": "a.png"}) | {"micrograph": image})
+    assert config.micrograph.source("y").image is image
+    assert to_mapping(config)["micrograph"]["path"] == "<array 16x16 float64>"
+    mixed = from_mapping({"micrograph": {"path": "a.png", "z": image}, "volume": {"size": 8}}).micrograph
+    assert mixed.source("z").path is None
+    assert mixed.source("x").image is None
+
+
+BAD = [
+    ("volume.size", -1, "volume.size: expected an integer of at least 8, found -1; e.g. volume.size=128"),
+    ("volume.size", 0, "found 0"),
+    ("volume.size", 7, "found 7"),
+    ("volume.size", 64.5, "found 64.5"),
+    ("volume.size", "abc", "found 'abc'"),
+    ("volume.size", True, "found true"),
+    ("volume.size", None, "volume.size: expected an integer of at least 8, found nothing (null)"),
+    ("volume.size", [64], "found [64]"),
+    ("volume.shape", [8, 8, 8], "volume: expected size or shape, found both"),
+    ("volume", 64, "volume: expected a mapping with the keys size, shape, found 64; e.g. volume.size="),
+    ("volume", {"shape": [64, 64]}, "volume.shape: expected 3 integers of at least 8, found [64, 64]"),
+    ("volume", {"shape": [64, 64, 7]}, "volume.shape"),
+    ("volume", {"shape": "646464"}, "volume.shape"),
+    ("volume.sise", 3, "volume.sise: unknown key; did you mean volume.size?"),
+    ("size", 3, "size: unknown key; did you mean volume.size?"),
+    ("volumes", 3, "did you mean volume?"),
+    ("zzz", 3, "zzz: unknown key; the top level has micrograph, volume"),
+    ("descriptors.s2.wight", 3, "did you mean descriptors.s2.weight?"),
+    ("descriptors", {"s2": {"weight": 0}, "variation": {"weight": 0}}, "found 0 for all"),
+    ("descriptors.s2.weight", -1, "a number of at least 0"),
+    ("descriptors.s2.weight", float("nan"), "found nan"),
+    ("descriptors.s2.weight", "1", "found '1'"),
+    ("optimizer.name", "adam", "expected lbfgsb, found 'adam'"),
+    ("optimizer.iterations", -1, "optimizer.iterations"),
+    ("runtime.timeout", 0, "a number above 0"),
+    ("runtime.device", "gpu", "auto, cpu or cuda"),
+    ("run.dir", 1, "run.dir: expected the path of a directory, found 1"),
+    ("run.dir", "", "run.dir"),
+    ("run.report", "yes", "true or false"),
+    ("initial", "file", "initial_path: expected the path of a field"),
+    ("initial_path", "a.npy", "use initial=file"),
+    ("seed", -1, "seed"),
+    ("target.lags", 33, "target.lags: expected an integer of at most 32"),
+    ("levels.coarsest", 65, "levels.coarsest: expected an integer of at most 64"),
+    ("micrograph.path", None, "micrograph.path: expected an image"),
+    ("micrograph", {"z": {"path": "a"}}, "micrograph.y.path: expected an image for direction y"),
+    ("micrograph.segmentation", "threshold", "micrograph.threshold=128"),
+    ("micrograph", {"path": "a", "segmentation": "otsu", "threshold": 3}, "segmentation=threshold"),
+    ("micrograph.crop", [0, 7, 0, 64], "micrograph.crop"),
+    ("micrograph.crop", [9, 0, 0, 64], "micrograph.crop"),
+    ("micrograph.crop", [0, 64], "4 integers"),
+    ("micrograph.z", {"pth": "a"}, "micrograph.z.pth: unknown key; did you mean micrograph.z.path?"),
+    ("micrograph.z", {"crop": [0, 1, 0, 1]}, "micrograph.z.crop"),
+    ("micrograph.pixel_size", 0, "a number above 0"),
+    ("micrograph.unit", "furlong", "um"),
+    ("micrograph.image", "a", "expected an array"),
+]
+
+
+@pytest.mark.parametrize(("dotted", "value", "message"), BAD, ids=[f"{key}={value}" for key, value, _ in BAD])
+def test_bad_settings_are_told_in_one_line(dotted: str, value: object, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        from_mapping(with_(dotted, value))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mapping", [3, [], "volume.size=3"])
+def test_what_is_not_a_mapping(mapping: Any) -> None:
+    with pytest.raises(InputError, match="expected a mapping"):
+        from_mapping(mapping)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists), st.data())
+def test_any_value_is_accepted_or_named(value: object, data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from(sorted(keys("reconstruct"))))
+    mapping: dict[str, Any] = {"micrograph": {"path": "a.png"}, "volume": {"size": 64}}
+    inner = mapping
+    for section in key.split(".")[:-1]:
+        inner = inner.setdefault(section, {})
+    inner[key.split(".")[-1]] = value
+    try:
+        config = from_mapping(mapping)
+    except InputError as error:
+        assert "\n" not in str(error)
+        assert key.split(".")[0] in str(error)
+    else:
+        assert from_mapping(to_mapping(config)) == config
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        SMALL,
+        with_("initial", "noise"),
+        with_("initial", "file") | {"initial_path": "x.npy"},
+        with_("micrograph", {"path": "a", "crop": [0, 9, 0, 9], "z": {"threshold": 3}}),
+    ],
+)
+def test_a_round_trip_changes_nothing(mapping: dict[str, Any]) -> None:
+    config = from_mapping(mapping)
+    plain = yaml.safe_load(yaml.safe_dump(to_mapping(config)))
+    assert from_mapping(json.loads(json.dumps(plain))) == config
+
+
+def test_yaml_and_dataclasses_have_the_same_keys_and_defaults() -> None:
+    written = yaml.safe_load((CONF / "reconstruct.yaml").read_text(encoding="utf-8"))
+    written["micrograph"]["path"], written["volume"]["size"] = "a.png", 64
+    assert from_mapping(written) == from_mapping(SMALL)
+    assert _leaves(written) == {key for key in keys("reconstruct") if not key.startswith(_DIRECTIONS)}
+
+    written = yaml.safe_load((CONF / "characterize.yaml").read_text(encoding="utf-8"))
+    written["micrograph"]["path"] = "a.png"
+    assert characterize_from_mapping(written) == characterize_from_mapping({"micrograph": "a.png"})
+    # What the solver alone needs is not asked for here.
+    assert _leaves(written) == {key for key in keys("characterize") if not key.startswith(_DIRECTIONS)}
+
+
+_DIRECTIONS = ("micrograph.z.", "micrograph.y.", "micrograph.x.")
+
+
+def _leaves(mapping: dict[str, Any], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{key}.")
+        elif f"{prefix}{key}." not in _DIRECTIONS:
+            found.add(prefix + key)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_experiments_have_known_keys(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# @package _global_\n")
+    verify("reconstruct", yaml.safe_load(text))
