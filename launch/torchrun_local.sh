@@ -4,7 +4,7 @@
 #   launch/torchrun_local.sh [--dry-run] RANKS VERB key=value ...
 #   launch/torchrun_local.sh 2 reconstruct micrograph.path=sem.tif volume.size=256 run.dir=out
 #
-# One rank a GPU; without GPUs, two to four ranks share the cores among them (runtime.threads=null).
+# One rank a GPU; without GPUs the ranks share the cores among them (runtime.threads=null).
 set -euo pipefail
 
 dry_run=false
