@@ -1,0 +1,64 @@
+# Everything a developer types. `make help` lists it.
+#
+#   PYTHON=python3.12 make install    another interpreter than the first found
+#   PYTEST='-k store' make test       further arguments for pytest
+
+VENV  := .venv
+STAMP := $(VENV)/.installed
+BIN   := $(VENV)/bin
+
+# The first interpreter that runs: a version manager's shim may be there and still not work.
+CANDIDATES := python3.11 python3.12 python3.13 python3
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+
+# One thread a process: the tests run two processes at a time, and the parallel ones start ranks of their own.
+SERIAL := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint type layers pytest quick format bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## make .venv with mcrdist (editable) and the tools; does nothing when up to date
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'mcrdist needs Python 3.11, 3.12 or 3.13; name one with PYTHON=' >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@touch $@
+
+demo: install  ## reconstruct 64 x 64 x 64 voxels from the built-in micrograph
+	$(BIN)/mcrdist reconstruct micrograph.path=synthetic:gaussian volume.size=64 seed=0 \
+		run.dir=demo/$$(date +%Y-%m-%d-%H%M%S)
+
+test: lint type layers pytest  ## all checks and all tests, with coverage
+
+lint: install  ## ruff, and whether the files are formatted
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: install  ## mypy --strict
+	$(BIN)/mypy
+
+layers: install  ## imports point one way
+	$(BIN)/lint-imports
+
+pytest: install
+	$(SERIAL) $(BIN)/python -m pytest -n 2 --slow --cov --cov-report=term $(PYTEST)
+
+quick: install  ## the tests that take seconds
+	$(SERIAL) $(BIN)/python -m pytest -n 2 $(PYTEST)
+
+format: install  ## put the files into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## the benchmarks of README.md, one JSON line each
+	@for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script" || exit 1; done
+
+clean:  ## remove everything that can be made again, but no run
+	rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,55 @@
+"""Fixtures that every test can ask for, and the ``--slow`` switch."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports NumPy or torch: one thread a process, since the tests run in several processes and
+# the bit-for-bit comparisons between numbers of ranks are promised for one thread a rank.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ranks import run_ranks as _run_ranks
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow; run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def micrographs_dir() -> Path:
+    """Real micrographs, not part of the repository: $MCRDIST_DATA, or shared/data/micrographs beside it."""
+    given = os.environ.get("MCRDIST_DATA")
+    places = [Path(given)] if given else [ROOT.parent / "shared" / "data" / "micrographs"]
+    for place in places:
+        if place.is_dir():
+            return place
+    pytest.skip(f"no micrographs at {places[0]}; set MCRDIST_DATA to a directory that has them")
+
+
+@pytest.fixture(scope="session")
+def run_ranks() -> Callable[..., list[Any]]:
+    """``run_ranks(fn, world_size, *args, timeout=90)``: what `fn` returned, by rank; see tests/ranks.py."""
+    return _run_ranks
