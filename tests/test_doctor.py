@@ -1,0 +1,82 @@
+"""The doctor: a line for every finding, and an exit status that says whether something is broken."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+from typing import Any
+
+import pytest
+
+from mcrdist import doctor
+from mcrdist.__main__ import main
+from mcrdist.commands import compose
+from mcrdist.doctor import Finding
+
+
+def test_a_machine_in_order(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, "_two_processes", lambda: Finding("two processes", "ok", "gloo"))
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line[6:31].strip() for line in lines[:-2]]
+    for name in (
+        "python",
+        "torch",
+        "zarr",
+        "processor",
+        "devices",
+        "memory",
+        "disk here",
+        "fft",
+        "two processes",
+    ):
+        assert name in names
+    assert all(line.split()[0] in ("ok", "warn") for line in lines[:-2])
+    assert lines[-1].startswith("ready to use")
+
+
+def test_what_is_broken_is_named_and_the_rest_still_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> Finding:
+        raise OSError("no\nmemory")
+
+    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 1, "", "Traceback\n  File\nRuntimeError: no route to host\n")
+
+    monkeypatch.setattr(doctor, "_memory", broken)
+    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr(subprocess, "run", run)
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "fail  no-such-package" in out
+    assert "OSError: no memory" in out
+    assert "RuntimeError: no route to host" in out
+    assert "3 failed" in out
+
+
+def test_two_processes_that_never_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*arguments: Any, **options: Any) -> Any:
+        raise subprocess.TimeoutExpired("torchrun", 120)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    found = doctor._two_processes()
+    assert found.mark == "fail"
+    assert "firewall" in found.detail
+
+
+def test_two_processes() -> None:
+    # find_spec of a submodule imports its parent, which may not be there.
+    if importlib.util.find_spec("mcrdist.parallel") is None:
+        pytest.skip("needs mcrdist.parallel")
+    found = doctor._two_processes()
+    assert found.mark == "ok", found.detail
+
+
+def test_conf_is_found_in_a_wheel_and_in_a_source_tree(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "_PACKAGE", tmp_path / "mcrdist")
+    assert compose.conf_dir() == tmp_path / "conf"
+    (tmp_path / "mcrdist" / "conf").mkdir(parents=True)
+    assert compose.conf_dir() == tmp_path / "mcrdist" / "conf"
