@@ -56,7 +56,7 @@ def _style() -> Iterator[None]:
 
 def _svg(figure: Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=150)
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=150, bbox_inches="tight", pad_inches=0.04)
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -134,7 +134,8 @@ def correlation_maps(found: Correlation) -> str:
             here.spines[:].set_visible(False)
         axes[0].set_ylabel(f"lag along {rows}")
         figure.colorbar(pictures[1], ax=axes[1], shrink=0.8, pad=0.03).outline.set_visible(False)  # type: ignore[operator]
-        last = figure.colorbar(pictures[2], ax=axes[2], shrink=0.8, pad=0.03, format="%.1g")
+        last = figure.colorbar(pictures[2], ax=axes[2], shrink=0.8, pad=0.03)
+        last.formatter.set_powerlimits((-1, 1))  # type: ignore[attr-defined]
         last.outline.set_visible(False)  # type: ignore[operator]
         return _svg(figure)
 
@@ -290,12 +291,12 @@ def _target_row(axes: Any, part: Any, axis: str, targets: Mapping[str, NDArray[A
         )
     curve.axvline(lags, color="#777777", lw=1)
     curve.annotate(
-        f"lag window, {lags} px{_physical(lags, axis, targets)}", (lags, fraction * 0.55), (-4, 0),
-        textcoords="offset points", ha="right", va="center", rotation=90, fontsize=8, color="#555555",
+        f"lag window, {lags} px{_physical(lags, axis, targets)}", (lags, fraction * 0.97), (-4, 0),
+        textcoords="offset points", ha="right", va="top", rotation=90, fontsize=8, color="#555555",
     )  # fmt: skip
     how = "wrapped around" if bool(targets.get("periodic", False)) else "pairs inside the image only"
     curve.set(xlim=(0, lags * 1.12), ylim=(0, None), xlabel="lag (pixels)", title=f"S₂ along the axes ({how})")
-    curve.legend(loc="upper right", bbox_to_anchor=(0.93, 0.95))
+    curve.legend(loc="upper center")
 
 
 def _physical(lags: int, axis: str, targets: Mapping[str, NDArray[Any]]) -> str:

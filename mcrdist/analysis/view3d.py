@@ -92,7 +92,8 @@ def _mesh(
     trace: dict[str, Any] = {"type": "mesh3d", "color": colour, "flatshading": False, "hoverinfo": "skip"}
     trace |= {name: _typed(values, "uint16") for name, values in (("x", x), ("y", y), ("z", z))}
     trace |= {name: _typed(values, wide) for name, values in (("i", i), ("j", j), ("k", k))}
-    return trace | {"lighting": lighting, "lightposition": {"x": 2e5, "y": -3e5, "z": 5e5}}
+    # In the camera's coordinates (right, up, towards the reader): the light stays when the volume turns.
+    return trace | {"lighting": lighting, "lightposition": {"x": -0.45e5, "y": 0.9e5, "z": 1e5}}
 
 
 def figure(volume: Volume) -> dict[str, Any] | None:
@@ -101,8 +102,8 @@ def figure(volume: Volume) -> dict[str, Any] | None:
     if found is None:
         return None
     vertices, triangles, spacing, cap = found
-    inside = {"ambient": 0.42, "diffuse": 0.75, "specular": 0.18, "roughness": 0.55, "fresnel": 0.1}
-    faces = {"ambient": 0.62, "diffuse": 0.45, "specular": 0.02, "roughness": 0.9, "fresnel": 0.0}
+    inside = {"ambient": 0.55, "diffuse": 0.7, "specular": 0.12, "roughness": 0.55, "fresnel": 0.1}
+    faces = {"ambient": 0.72, "diffuse": 0.4, "specular": 0.02, "roughness": 0.9, "fresnel": 0.0}
     traces = [
         _mesh(vertices, triangles[part], colour, lighting)
         for part, colour, lighting in ((~cap, "#d8a25a", inside), (cap, "#274b78", faces))
@@ -111,7 +112,7 @@ def figure(volume: Volume) -> dict[str, Any] | None:
     extent_zyx = (np.ceil(vertices.max(0)) * _FINE).astype(int)
     traces.append(_box(*(int(n) for n in extent_zyx[::-1])))
     length = extent_zyx[::-1] * spacing[::-1]
-    aspect = length / length.max()
+    aspect = length / np.linalg.norm(length) * 3**0.5
     hidden = {"visible": False, "showspikes": False}
     layout = {
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
@@ -122,7 +123,7 @@ def figure(volume: Volume) -> dict[str, Any] | None:
             "aspectmode": "manual",
             "aspectratio": dict(zip("xyz", (float(a) for a in aspect), strict=True)),
             "camera": {
-                "eye": {"x": 1.05, "y": -1.5, "z": 0.95},
+                "eye": {"x": 0.85, "y": -1.25, "z": 0.78},
                 "center": {"x": 0, "y": 0, "z": -0.03},
                 "projection": {"type": "orthographic"},
             },

@@ -56,18 +56,21 @@
     let yaw = -0.62, pitch = 0.5;
     /* Screen: right, down, towards the reader. x runs right, z up, y away. */
     const unit = { x: [1, 0, 0], y: [0, 0, -1], z: [0, -1, 0] };
+    /* Rectangles only: browsers sort those in depth reliably, which they do not once clip paths or filters are
+       in play. A face with a corner missing is a band of whole rows and the rest of the other rows. */
     const faces = [];
-    for (const axis of axes) {
-      const last = view.slices[axis].images.length - 1;
-      for (const side of ["low", "high", "cut"]) {
-        const element = document.createElement("div");
-        element.dataset.face = axis + "-" + side;
-        turn.appendChild(element);
-        faces.push({ axis, side, element, last });
-      }
-    }
     /* The octant taken out: low y (in front), high x (right), high z (above). */
     const side = { z: "high", y: "low", x: "high" };
+    for (const axis of axes) {
+      const last = view.slices[axis].images.length - 1;
+      for (const kind of ["low", "high", "cut"]) {
+        for (const part of kind === side[axis] ? ["band", "rest"] : ["all"]) {
+          const element = document.createElement("div");
+          turn.appendChild(element);
+          faces.push({ axis, kind, part, element, last });
+        }
+      }
+    }
     const names = axes.map((axis) => {
       const element = document.createElement("span");
       element.className = "name"; element.textContent = axis;
@@ -76,7 +79,7 @@
     });
 
     function dimensions() {
-      const pixels = Math.min(stage.clientWidth, stage.clientHeight) * 0.57;
+      const pixels = (Math.min(stage.clientWidth, stage.clientHeight) * 0.98 * longest) / Math.hypot(...Object.values(real));
       axes.forEach((axis) => { scale[axis] = (real[axis] / longest) * pixels / size[axis]; });
     }
     function where(axis) { /* position of the cut in pixels of the slices */
@@ -84,31 +87,26 @@
     }
     function shape() {
       dimensions();
+      const cut = (name) => where(name) * scale[name], full = (name) => size[name] * scale[name];
+      const taken = (name) => (side[name] === "low" ? [0, cut(name)] : [cut(name), full(name)]);
+      const left = (name) => (side[name] === "low" ? [cut(name), full(name)] : [0, cut(name)]);
       for (const face of faces) {
-        const { axis, element } = face, [rows, columns] = plane[axis];
-        const w = size[columns] * scale[columns], h = size[rows] * scale[rows];
-        const position = face.side === "low" ? 0 : face.side === "high" ? size[axis] : where(axis);
-        const image = face.side === "low" ? 0 : face.side === "high" ? face.last : at[axis];
-        const from = (name) => ((name === axis ? position : 0) - size[name] / 2) * scale[name];
-        const origin = [0, 1, 2].map((k) => axes.reduce((sum, name) => sum + unit[name][k] * from(name), 0));
+        const { axis, kind, part, element } = face, [rows, columns] = plane[axis];
+        const [top, bottom] = kind === "cut" || part === "rest" ? taken(rows) : part === "band" ? left(rows) : [0, full(rows)];
+        const [west, east] = kind === "cut" ? taken(columns) : part === "rest" ? left(columns) : [0, full(columns)];
+        const depth = kind === "low" ? 0 : kind === "high" ? full(axis) : cut(axis);
+        const image = kind === "low" ? 0 : kind === "high" ? face.last : at[axis];
+        const from = { [rows]: top, [columns]: west, [axis]: depth };
+        const origin = [0, 1, 2].map((k) => axes.reduce((sum, name) => sum + unit[name][k] * (from[name] - full(name) / 2), 0));
         const u = unit[columns], v = unit[rows];
         const n = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
-        element.style.width = w + "px"; element.style.height = h + "px";
-        element.style.transform = `matrix3d(${[...u, 0, ...v, 0, ...n, 0, ...origin, 1].join(",")})`;
+        const style = element.style;
+        style.width = east - west + "px"; style.height = bottom - top + "px";
+        style.transform = `matrix3d(${[...u, 0, ...v, 0, ...n, 0, ...origin, 1].join(",")})`;
+        style.backgroundSize = `${full(columns)}px ${full(rows)}px`;
+        style.backgroundPosition = `${-west}px ${-top}px`;
         const url = view.slices[axis].images[image];
-        if (face.url !== url) { element.style.backgroundImage = `url(${url})`; face.url = url; }
-        /* The rectangle of this plane that bounds the octant taken out. */
-        const ends = (name) => {
-          const cut = where(name) * scale[name];
-          return side[name] === "low" ? [0, cut] : [cut, size[name] * scale[name]];
-        };
-        const [left, right] = ends(columns), [top, bottom] = ends(rows);
-        if (face.side === "cut") {
-          element.style.clipPath = `polygon(${left}px ${top}px, ${right}px ${top}px, ${right}px ${bottom}px, ${left}px ${bottom}px)`;
-        } else if (face.side === side[axis]) {
-          element.style.clipPath = `polygon(evenodd, 0 0, ${w}px 0, ${w}px ${h}px, 0 ${h}px, 0 0, ` +
-            `${left}px ${top}px, ${right}px ${top}px, ${right}px ${bottom}px, ${left}px ${bottom}px, ${left}px ${top}px)`;
-        }
+        if (face.url !== url) { style.backgroundImage = `url(${url})`; face.url = url; }
       }
       pose();
     }
@@ -118,17 +116,28 @@
         const x = a * Math.cos(yaw) + c * Math.sin(yaw), z = -a * Math.sin(yaw) + c * Math.cos(yaw);
         return [x, b * Math.cos(pitch) + z * Math.sin(pitch), -b * Math.sin(pitch) + z * Math.cos(pitch)];
       };
+      const facing = {}; /* +1: the high side of the axis faces the reader, -1: the low side */
+      for (const axis of axes) facing[axis] = Math.sign(rotate(unit[axis])[2]) || 1;
       for (const face of faces) { /* light from above on the left, behind the reader */
-        const n = rotate(unit[face.axis]), light = Math.abs(n[0] * -0.42 + n[1] * -0.72 + n[2] * 0.55);
-        face.element.style.filter = `brightness(${(0.62 + 0.38 * Math.min(1, light * 1.15)).toFixed(3)})`;
+        const n = rotate(unit[face.axis]), light = Math.abs(n[0] * -0.38 + n[1] * -0.74 + n[2] * 0.55);
+        /* Inner faces look towards the octant taken out. What looks away is hidden anyway and would shine through at edges. */
+        const outward = (face.kind === "cut" ? side[face.axis] : face.kind) === "high" ? 1 : -1;
+        face.element.style.visibility = outward === facing[face.axis] ? "visible" : "hidden";
+        const grey = Math.round(255 * (0.76 + 0.24 * Math.min(1, light * 1.25)));
+        face.element.style.backgroundColor = `rgb(${grey},${grey},${grey})`;
       }
-      for (const { axis, element } of names) { /* at the middle of the edge that starts in the front lower left corner */
-        const point = { x: -0.5, y: -0.5, z: -0.5 };
-        point[axis] = 0;
-        for (const other of axes) if (other !== axis) point[other] *= 1.16;
-        const p = rotate([0, 1, 2].map((k) => axes.reduce((sum, name) => sum + unit[name][k] * point[name] * size[name] * scale[name], 0)));
-        element.style.left = stage.clientWidth / 2 + p[0] + "px";
-        element.style.top = stage.clientHeight / 2 + p[1] + "px";
+      for (const { axis, element } of names) { /* beside an edge of the outline, the lower or left one of the two */
+        const [b, c] = axes.filter((name) => name !== axis);
+        let best = null;
+        for (const sb of [-1, 1]) for (const sc of [-1, 1]) {
+          if ((sb === facing[b]) === (sc === facing[c])) continue;
+          const point = { [axis]: 0, [b]: sb * 0.5, [c]: sc * 0.5 };
+          const p = rotate([0, 1, 2].map((k) => axes.reduce((sum, name) => sum + unit[name][k] * point[name] * size[name] * scale[name], 0)));
+          if (!best || p[1] - 0.4 * p[0] > best[1] - 0.4 * best[0]) best = p;
+        }
+        const far = 1 + 16 / Math.hypot(best[0], best[1]);
+        element.style.left = stage.clientWidth / 2 + best[0] * far + "px";
+        element.style.top = stage.clientHeight / 2 + best[1] * far + "px";
       }
     }
     let from = null;
