@@ -63,7 +63,9 @@ def build(
         {"micrograph": {"path": source}, "volume": {"shape": list(shape)}, "method": method, "seed": 0},
         environment(ranks=2),
     )
-    fields = [smooth_field([n >> k for n in shape], [w / 2**k for w in width], 0.36, k) for k in range(levels)]
+    fields = [
+        smooth_field([n >> k for n in shape], [w / 2**k for w in width], 0.36, k) for k in range(levels)
+    ]
     phase = (fields[0] >= 0.5).astype(np.uint8)
     targets: dict[str, Any] = {"lags": lags, "periodic": False}
     wide = {"z": (width[1], width[2]), "y": (width[0], width[2]), "x": (width[0], width[1])}

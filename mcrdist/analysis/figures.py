@@ -56,7 +56,9 @@ def _style() -> Iterator[None]:
 
 def _svg(figure: Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=150, bbox_inches="tight", pad_inches=0.04)
+    figure.savefig(
+        buffer, format="svg", metadata={"Date": None}, dpi=150, bbox_inches="tight", pad_inches=0.04
+    )
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -280,14 +282,22 @@ def _target_row(axes: Any, part: Any, axis: str, targets: Mapping[str, NDArray[A
     extent = (-lags - 0.5, lags + 0.5, lags + 0.5, -lags - 0.5)
     picture = mapped.imshow(whole(s2), cmap="cividis", extent=extent)
     part.colorbar(picture, ax=mapped, shrink=0.85, pad=0.02).outline.set_visible(False)
-    mapped.set(title="S₂ over all lags of the window", xlabel=f"lag along {columns}", ylabel=f"lag along {rows}")
+    mapped.set(
+        title="S₂ over all lags of the window", xlabel=f"lag along {columns}", ylabel=f"lag along {rows}"
+    )
     fraction = float(targets.get(f"{axis}/volume_fraction", s2[lags, 0]))
     for values, name, colour in zip(along_axes(s2), (rows, columns), (SECOND, GOT), strict=True):
         curve.plot(values, color=colour, lw=1.8, label=f"along {name}")
     for height, name in ((fraction, "fraction"), (fraction**2, "fraction²")):
         curve.axhline(height, color="#999999", lw=0.8, ls=":")
         curve.annotate(
-            name, (lags * 1.12, height), (0, 2), textcoords="offset points", ha="right", fontsize=8, color="#777777"
+            name,
+            (lags * 1.12, height),
+            (0, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="#777777",
         )
     curve.axvline(lags, color="#777777", lw=1)
     curve.annotate(
@@ -295,7 +305,9 @@ def _target_row(axes: Any, part: Any, axis: str, targets: Mapping[str, NDArray[A
         textcoords="offset points", ha="right", va="top", rotation=90, fontsize=8, color="#555555",
     )  # fmt: skip
     how = "wrapped around" if bool(targets.get("periodic", False)) else "pairs inside the image only"
-    curve.set(xlim=(0, lags * 1.12), ylim=(0, None), xlabel="lag (pixels)", title=f"S₂ along the axes ({how})")
+    curve.set(
+        xlim=(0, lags * 1.12), ylim=(0, None), xlabel="lag (pixels)", title=f"S₂ along the axes ({how})"
+    )
     curve.legend(loc="upper center")
 
 

@@ -34,7 +34,7 @@ def label_png(labels: NDArray[Any]) -> str:
     image.putpalette([value for colour in colours for value in _rgb(colour)])
     buffer = io.BytesIO()
     bits = 1 if len(colours) <= 2 else 2 if len(colours) <= 4 else 4
-    image.save(buffer, "PNG", bits=bits, optimize=True)
+    image.save(buffer, "PNG", bits=bits, compress_level=7)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

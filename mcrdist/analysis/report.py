@@ -194,9 +194,7 @@ def _view(volume: Volume, targets: Mapping[str, NDArray[Any]]) -> dict[str, Any]
     }
 
 
-def _micrographs(
-    targets: Mapping[str, NDArray[Any]], size: Mapping[str, int], factor: int
-) -> dict[str, Any]:
+def _micrographs(targets: Mapping[str, NDArray[Any]], size: Mapping[str, int], factor: int) -> dict[str, Any]:
     """One picture where all directions share a micrograph, else one a direction; cut to the slices' size."""
     masks = {}
     for axis in AXES:

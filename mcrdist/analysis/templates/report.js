@@ -43,6 +43,13 @@
       });
       show(axis, Math.floor(view.slices[axis].images.length / 2));
     }
+    /* Enlarged, a voxel should be a crisp square; reduced, skipping voxels would make patterns of its own. */
+    const crisp = () => document.querySelectorAll(".planes img").forEach((image) => {
+      const columns = +getComputedStyle(image).getPropertyValue("--w");
+      image.style.imageRendering = image.clientWidth * devicePixelRatio < columns ? "auto" : "pixelated";
+    });
+    addEventListener("resize", crisp);
+    crisp();
     addEventListener("hashchange", fromFragment);
     fromFragment();
   }
@@ -92,7 +99,9 @@
       const left = (name) => (side[name] === "low" ? [cut(name), full(name)] : [0, cut(name)]);
       for (const face of faces) {
         const { axis, kind, part, element } = face, [rows, columns] = plane[axis];
-        const [top, bottom] = kind === "cut" || part === "rest" ? taken(rows) : part === "band" ? left(rows) : [0, full(rows)];
+        let [top, bottom] = kind === "cut" || part === "rest" ? taken(rows) : part === "band" ? left(rows) : [0, full(rows)];
+        /* The two parts of a face overlap by a pixel, or a hairline would show between them. */
+        if (part === "rest") [top, bottom] = [Math.max(0, top - 1), Math.min(full(rows), bottom + 1)];
         const [west, east] = kind === "cut" ? taken(columns) : part === "rest" ? left(columns) : [0, full(columns)];
         const depth = kind === "low" ? 0 : kind === "high" ? full(axis) : cut(axis);
         const image = kind === "low" ? 0 : kind === "high" ? face.last : at[axis];
@@ -105,6 +114,7 @@
         style.transform = `matrix3d(${[...u, 0, ...v, 0, ...n, 0, ...origin, 1].join(",")})`;
         style.backgroundSize = `${full(columns)}px ${full(rows)}px`;
         style.backgroundPosition = `${-west}px ${-top}px`;
+        style.imageRendering = scale[columns] * devicePixelRatio < 1 ? "auto" : "pixelated";
         const url = view.slices[axis].images[image];
         if (face.url !== url) { style.backgroundImage = `url(${url})`; face.url = url; }
       }
