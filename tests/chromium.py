@@ -67,7 +67,9 @@ def visit(page: Path, fragment: str = "", *more: str) -> Page:
         done = subprocess.run(
             [*command, page.as_uri() + fragment], capture_output=True, text=True, timeout=150, check=True
         )
-    console = re.findall(r"CONSOLE[:(].*", done.stderr)
+    lines = re.findall(r"CONSOLE[:(].*", done.stderr)
+    # Advice about speed, from the browser to the authors of plotly.
+    console = [line for line in lines if "willReadFrequently" not in line and "ReadPixels" not in line]
     return Page(done.stdout, _Elements.of(done.stdout)["html"], console)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import fake_run  # noqa: F401 (stands in for the descriptors)
 import pytest
 
 from mcrdist.analysis import words

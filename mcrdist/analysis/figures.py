@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +78,14 @@ def _second_scale(axes: Axes, width: float, unit: str | None) -> None:
     """The same lags in the physical unit, above."""
     if unit is None:
         return
-    top = axes.secondary_xaxis("top", functions=(lambda px: px * width, lambda length: length / width))
+
+    def length(lag: Any) -> Any:
+        return lag * width
+
+    def lag(length: Any) -> Any:
+        return length / width
+
+    top = axes.secondary_xaxis("top", functions=(length, lag))
     top.set_xlabel(f"lag ({short_unit(unit)})", fontsize=8, color="#555555")
     top.tick_params(labelsize=8)
 
@@ -135,10 +143,10 @@ def correlation_maps(found: Correlation) -> str:
             here.set_xlabel(f"lag along {columns}")
             here.spines[:].set_visible(False)
         axes[0].set_ylabel(f"lag along {rows}")
-        figure.colorbar(pictures[1], ax=axes[1], shrink=0.8, pad=0.03).outline.set_visible(False)  # type: ignore[operator]
+        figure.colorbar(pictures[1], ax=axes[1], shrink=0.8, pad=0.03).outline.set_visible(False)
         last = figure.colorbar(pictures[2], ax=axes[2], shrink=0.8, pad=0.03)
         last.formatter.set_powerlimits((-1, 1))  # type: ignore[attr-defined]
-        last.outline.set_visible(False)  # type: ignore[operator]
+        last.outline.set_visible(False)
         return _svg(figure)
 
 
@@ -166,7 +174,7 @@ def convergence(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         evaluations = np.arange(1.0, len(metrics) + 1)
     level = _column(metrics, "level")
     cuts = [0, *(np.flatnonzero(np.diff(level)) + 1), len(metrics)]
-    parts = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
     names = sorted({name for record in metrics for name in (record.get("errors") or {})})
     with _style():
         figure = Figure(figsize=(9.6, 6.2), layout="constrained")
@@ -186,10 +194,10 @@ def convergence(metrics: Sequence[Mapping[str, Any]]) -> str | None:
                     fontweight="bold", rotation=90 if wide < 0.12 and len(label) > 5 else 0,
                 )  # fmt: skip
             _draw(loss, evaluations[part], _column(metrics, "loss")[part], WANTED)
-            for name, colour in zip(names, (GOT, SECOND, "#009e73", "#cc79a7"), strict=False):
-                values = 100 * _column(metrics, "errors", name)[part]
-                label = words.DESCRIPTORS.get(name, name) if number == 0 else None
-                _draw(errors, evaluations[part], values, colour, label)
+            for error, colour in zip(names, (GOT, SECOND, "#009e73", "#cc79a7"), strict=False):
+                values = 100 * _column(metrics, "errors", error)[part]
+                name = words.DESCRIPTORS.get(error, error) if number == 0 else None
+                _draw(errors, evaluations[part], values, colour, name)
             _draw(grey, evaluations[part], 100 * _column(metrics, "grey")[part], "#009e73")
             start = end
         loss.set_ylabel("loss")

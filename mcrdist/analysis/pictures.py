@@ -51,4 +51,4 @@ def coarsened(mask: NDArray[Any], factor: int) -> NDArray[np.uint8]:
     if rows == 0 or columns == 0:
         return mask.astype(np.uint8)
     cells = mask[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor)
-    return (cells.mean((1, 3)) >= 0.5).astype(np.uint8)
+    return np.asarray(cells.mean((1, 3)) >= 0.5, np.uint8)

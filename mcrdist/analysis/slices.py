@@ -59,7 +59,7 @@ def planes(volume: Volume, array: Any, indices: Mapping[str, NDArray[np.int64]])
 
 def indicator(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Where the described phase is: it carries label 1 in a volume, whatever the micrograph calls it."""
-    return labels == 1
+    return np.asarray(labels == 1)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Correlation:
     @property
     def lags(self) -> int:
         """L, the largest lag."""
-        return self.wanted.shape[1] - 1
+        return int(self.wanted.shape[1]) - 1
 
 
 def correlations(volume: Volume, targets: Mapping[str, NDArray[Any]], most: int = 64) -> list[Correlation]:

@@ -39,7 +39,8 @@ class Surface:
     extent : (3,) float64
         Edges of the block, (z, y, x), in the volume's unit.
     block : tuple of int
-        Edges of the block in voxels, (z, y, x); smaller than the volume where that is too fine to be drawn whole.
+        Edges of the block in voxels, (z, y, x); smaller than the volume where that is too
+        fine to be drawn whole.
     """
 
     vertices: NDArray[Any]
@@ -50,10 +51,10 @@ class Surface:
 
 
 def _mean_chord(volume: Volume) -> float:
-    """Mean length in voxels of what a line meets of one phase before the other, from a corner of the volume."""
+    """Mean length in voxels of either phase along a line, from a corner of the volume."""
     corner = indicator(volume.read(volume.phase(), (slice(128),) * 3))
     changes = [np.diff(corner, axis=axis).mean() for axis in range(3)]
-    return 1.0 / max(*changes, 1e-9)
+    return 1.0 / max(float(max(changes)), 1e-9)
 
 
 def _grid(volume: Volume, edge: int, chord: float) -> tuple[NDArray[np.float32], list[int]]:
