@@ -87,7 +87,7 @@ def test_markup_in_names_is_text(odd: Run) -> None:
     [
         ({"method": "gaussian"}, "A thresholded Gaussian field", "Shaded bands"),
         ({"status": "interrupted"}, "The run was interrupted", "match the micrograph closely"),
-        ({"status": "killed"}, "before a whole volume was written", 'id="view"'),
+        ({"status": "killed"}, "The last record is of iteration 11 at 16³", 'id="view"'),
     ],
 )
 def test_other_runs(tmp_path: Path, options: dict[str, str], said: str, unsaid: str) -> None:

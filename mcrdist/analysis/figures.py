@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from mcrdist.analysis import words
@@ -205,6 +206,9 @@ def convergence(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         grey.set_ylabel("undecided\nvoxels (%)")
         for here in (loss, errors):
             here.set_yscale("log")
+            here.yaxis.set_minor_formatter(NullFormatter())
+        errors.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        errors.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         low, high = loss.get_ylim()
         loss.set_ylim(low, high * (high / low) ** 0.18)  # room for the levels' names
         grey.set_ylim(bottom=0)

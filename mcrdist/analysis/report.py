@@ -61,7 +61,7 @@ def write(run_dir: str | Path) -> Path:
 
 def _content(run: Run) -> dict[str, Any]:
     """What the template wants to know."""
-    summary, volume = run.summary, _volume(run)
+    summary, metrics, volume = run.summary, run.metrics, _volume(run)
     targets = run.targets
     unit = None if volume is None else volume.unit
     size = dict(zip(AXES, (1.0, 1.0, 1.0) if volume is None else volume.voxel_size, strict=True))
@@ -71,7 +71,7 @@ def _content(run: Run) -> dict[str, Any]:
         "summary": summary,
         "shape": summary.get("shape") or (volume.shape if volume else None),
         "extent": _extent(volume),
-        "verdict": words.verdict(summary),
+        "verdict": words.verdict(summary, metrics[-1] if metrics else None),
         "view": None if volume is None else _view(volume, targets),
         "mesh": None if volume is None else view3d.figure(volume),
         "correlations": [
@@ -88,7 +88,7 @@ def _content(run: Run) -> dict[str, Any]:
             }
             for item in found
         ],
-        "convergence": figures.convergence(run.metrics),
+        "convergence": figures.convergence(metrics),
         "errors": _error_table(summary),
         "levels": summary.get("levels") or [],
         "sources": _sources(targets),

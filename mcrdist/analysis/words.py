@@ -97,13 +97,15 @@ def _figures(summary: Mapping[str, Any], kind: str, descriptor: str) -> list[flo
     return [v for v in values if isinstance(v, int | float) and math.isfinite(v)]
 
 
-def verdict(summary: Mapping[str, Any]) -> Verdict:
+def verdict(summary: Mapping[str, Any], last: Mapping[str, Any] | None = None) -> Verdict:
     """The first thing a reader wants to know, in plain words.
 
     Parameters
     ----------
     summary
         ``summary.json``; anything may be missing.
+    last
+        The last record of ``metrics.jsonl``, for a run that ended before it could sum itself up.
     """
     complete = summary.get("status") == "complete"
     rounded, relaxed = _figures(summary, "rounded", "s2"), _figures(summary, "relaxed", "s2")
@@ -126,6 +128,11 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
             sentences.append(f"Rounding costs accuracy here: the relaxed field stands at {before}.")
     else:
         tone, headline = "open", "No error has been measured for this volume."
+        if last and isinstance(dig(last, "errors", "s2"), int | float):
+            sentences.append(
+                f"The last record is of iteration {last.get('iteration', DASH)} at {shape(last.get('shape'))}, "
+                f"where the relaxed field differed from the wanted S₂ by {percent(dig(last, 'errors', 's2'))}."
+            )
     if not complete:
         # However good the figures are: nobody should take a stopped run for a finished one.
         tone, headline = "open", "The run was interrupted: this is how far it came."
