@@ -130,8 +130,8 @@ def verdict(summary: Mapping[str, Any], last: Mapping[str, Any] | None = None) -
         tone, headline = "open", "No error has been measured for this volume."
         if last and isinstance(dig(last, "errors", "s2"), int | float):
             sentences.append(
-                f"The last record is of iteration {last.get('iteration', DASH)} at {shape(last.get('shape'))}, "
-                f"where the relaxed field differed from the wanted S₂ by {percent(dig(last, 'errors', 's2'))}."
+                f"The last record is of iteration {last.get('iteration', DASH)} at {shape(last.get('shape'))}: "
+                f"the relaxed field differed from the wanted S₂ by {percent(dig(last, 'errors', 's2'))}."
             )
     if not complete:
         # However good the figures are: nobody should take a stopped run for a finished one.
