@@ -129,8 +129,9 @@ def verdict(summary: Mapping[str, Any], last: Mapping[str, Any] | None = None) -
     else:
         tone, headline = "open", "No error has been measured for this volume."
         if last and isinstance(dig(last, "errors", "s2"), int | float):
+            where = f"iteration {last.get('iteration', DASH)} at {shape(last.get('shape'))}"
             sentences.append(
-                f"The last record is of iteration {last.get('iteration', DASH)} at {shape(last.get('shape'))}: "
+                f"The last record is of {where}: "
                 f"the relaxed field differed from the wanted S₂ by {percent(dig(last, 'errors', 's2'))}."
             )
     if not complete:
