@@ -1,0 +1,6 @@
+"""What a volume is worth: statistics, figures and the report, from the run directory alone."""
+
+from mcrdist.analysis.figures import targets_figure
+from mcrdist.analysis.report import write as write_report
+
+__all__ = ["targets_figure", "write_report"]

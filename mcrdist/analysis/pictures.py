@@ -1,0 +1,54 @@
+"""Label images as small PNGs: slices and micrographs in the same colours and at the same scale."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+#: The described phase is dark, the other one light; both print well in grey and differ for every eye.
+DARK, LIGHT = "#1f3a5f", "#f1ece0"
+#: More phases, after Okabe and Ito; the last is for voxels that were never written.
+COLOURS = (LIGHT, DARK, "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#f0e442")
+_MISSING = "#b0b0b0"
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def label_png(labels: NDArray[Any]) -> str:
+    """A (rows, columns) label image as a data URI of a paletted PNG, 1 bit a pixel for two phases."""
+    missing = labels == 255
+    index = np.where(missing, 0, labels % len(COLOURS)).astype(np.uint8)
+    used = max(2, int(index.max(initial=0)) + 1)
+    colours = [*COLOURS[:used]]
+    if missing.any():
+        index[missing] = used
+        colours.append(_MISSING)
+    image = Image.fromarray(index, "P")
+    image.putpalette([value for colour in colours for value in _rgb(colour)])
+    buffer = io.BytesIO()
+    bits = 1 if len(colours) <= 2 else 2 if len(colours) <= 4 else 4
+    image.save(buffer, "PNG", bits=bits, compress_level=7)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def centre_crop(image: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
+    """The middle of an image, at most (rows, columns) of it."""
+    height, width = image.shape
+    top, left = max(0, (height - rows) // 2), max(0, (width - columns) // 2)
+    return image[top : top + rows, left : left + columns]
+
+
+def coarsened(mask: NDArray[Any], factor: int) -> NDArray[np.uint8]:
+    """A binary image with pixels `factor` times as wide, each what most of it was."""
+    rows, columns = (n // factor * factor for n in mask.shape)
+    if rows == 0 or columns == 0:
+        return mask.astype(np.uint8)
+    cells = mask[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor)
+    return np.asarray(cells.mean((1, 3)) >= 0.5, np.uint8)

@@ -1,0 +1,145 @@
+"""Figures in words: percentages, durations, sizes, and the verdict on a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_NBSP = "\u00a0"
+DASH = "–"  # noqa: RUF001 (an en dash stands for "no figure")
+
+#: Mean relative error of S2 over slices (Eq. 10, rounded) up to which the planes are called close, fair.
+CLOSE, FAIR = 0.02, 0.05
+#: Fraction of undecided voxels above which rounding is mentioned as a cost.
+GREY = 0.02
+
+DESCRIPTORS = {"s2": "S₂", "variation": "variation", "volume_fraction": "volume fraction"}
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A figure with so many significant digits, or a dash where there is none."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return DASH
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        return f"{value:.{places}f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    superscript = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa}·10{superscript}"
+
+
+def percent(value: Any) -> str:
+    """A fraction as a percentage, two significant digits and at most three decimals."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return DASH
+    shown = 100 * value
+    if 0 < abs(shown) < 5e-4:
+        return f"< 0.001{_NBSP}%"
+    places = 3 if abs(shown) < 0.1 else 2 if abs(shown) < 10 else 1
+    return f"{shown:.{places}f}{_NBSP}%"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as "41 s", "3 min 12 s", "2 h 5 min"."""
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        return DASH
+    if seconds < 10:
+        return f"{seconds:.1f}{_NBSP}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}{_NBSP}s"
+    if whole < 3600:
+        return f"{whole // 60}{_NBSP}min {whole % 60}{_NBSP}s"
+    return f"{whole // 3600}{_NBSP}h {whole % 3600 // 60}{_NBSP}min"
+
+
+def memory(size: Any) -> str:
+    """Bytes as MiB or GiB."""
+    if not isinstance(size, int | float) or size <= 0:
+        return DASH
+    return f"{size / 2**30:.1f}{_NBSP}GiB" if size >= 2**30 else f"{size / 2**20:.0f}{_NBSP}MiB"
+
+
+def shape(values: Iterable[int] | None) -> str:
+    """(nz, ny, nx) as "128³" or "96 × 128 × 160"."""  # noqa: RUF002
+    if not values:
+        return DASH
+    sizes = [int(n) for n in values]
+    return f"{sizes[0]}³" if len(set(sizes)) == 1 else f"{_NBSP}×{_NBSP}".join(map(str, sizes))  # noqa: RUF001
+
+
+def dig(data: Mapping[str, Any], *keys: str) -> Any:
+    """``data[a][b]...`` or None where a key is absent: reports are also written for half-finished runs."""
+    found: Any = data
+    for key in keys:
+        if not isinstance(found, Mapping) or key not in found:
+            return None
+        found = found[key]
+    return found
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A tone ("close", "fair", "far", "open") and the words that go with it."""
+
+    tone: str
+    headline: str
+    sentences: Sequence[str]
+
+
+def _figures(summary: Mapping[str, Any], kind: str, descriptor: str) -> list[float]:
+    directions = dig(summary, "errors", kind) or {}
+    values = [dig(directions, axis, descriptor) for axis in directions]
+    return [v for v in values if isinstance(v, int | float) and math.isfinite(v)]
+
+
+def verdict(summary: Mapping[str, Any], last: Mapping[str, Any] | None = None) -> Verdict:
+    """The first thing a reader wants to know, in plain words.
+
+    Parameters
+    ----------
+    summary
+        ``summary.json``; anything may be missing.
+    last
+        The last record of ``metrics.jsonl``, for a run that ended before it could sum itself up.
+    """
+    complete = summary.get("status") == "complete"
+    rounded, relaxed = _figures(summary, "rounded", "s2"), _figures(summary, "relaxed", "s2")
+    grey = summary.get("grey_fraction")
+    sentences = []
+    if rounded:
+        mean, worst = sum(rounded) / len(rounded), max(rounded)
+        tone = "close" if worst <= CLOSE else "fair" if worst <= FAIR else "far"
+        headline = {
+            "close": "The planes match the micrograph closely.",
+            "fair": "The planes match the micrograph fairly.",
+            "far": "The planes differ visibly from the micrograph.",
+        }[tone]
+        sentences.append(
+            f"A plane of the rounded volume differs from the wanted two-point correlation S₂ by "
+            f"{percent(mean)} on average ({percent(worst)} in the worst direction)."
+        )
+        if relaxed and mean > 1.5 * sum(relaxed) / len(relaxed) and mean > 0.005:
+            before = percent(sum(relaxed) / len(relaxed))
+            sentences.append(f"Rounding costs accuracy here: the relaxed field stands at {before}.")
+    else:
+        tone, headline = "open", "No error has been measured for this volume."
+        if last and isinstance(dig(last, "errors", "s2"), int | float):
+            where = f"iteration {last.get('iteration', DASH)} at {shape(last.get('shape'))}"
+            sentences.append(
+                f"The last record is of {where}: "
+                f"the relaxed field differed from the wanted S₂ by {percent(dig(last, 'errors', 's2'))}."
+            )
+    if not complete:
+        # However good the figures are: nobody should take a stopped run for a finished one.
+        tone, headline = "open", "The run was interrupted: this is how far it came."
+    if isinstance(grey, int | float):
+        more = "; rounding decides them" if grey > GREY else ""
+        sentences.append(f"{percent(grey)} of the voxels are undecided (between 0.05 and 0.95){more}.")
+    if summary.get("method") == "gaussian":
+        sentences.append("A thresholded Gaussian field: a baseline that no optimiser has touched.")
+    return Verdict(tone, headline, sentences)

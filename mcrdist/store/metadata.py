@@ -1,0 +1,111 @@
+"""OME-Zarr 0.5 metadata of one multiscale image, written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mcrdist.errors import InputError
+
+AXES = ("z", "y", "x")
+
+#: Short names people write, and the names OME-Zarr (UDUNITS-2) wants.
+UNITS = {
+    "pm": "picometer",
+    "å": "angstrom",
+    "angstrom": "angstrom",
+    "nm": "nanometer",
+    "um": "micrometer",
+    "µm": "micrometer",  # micro sign
+    "μm": "micrometer",  # Greek mu
+    "micron": "micrometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "in": "inch",
+}
+_SHORT = {
+    "picometer": "pm",
+    "angstrom": "Å",
+    "nanometer": "nm",
+    "micrometer": "µm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+    "inch": "in",
+}
+
+
+def long_unit(unit: str | None) -> str | None:
+    """OME-Zarr's name of a unit of length; None stays None.
+
+    Raises
+    ------
+    InputError
+        The unit is none that OME-Zarr knows.
+    """
+    if unit is None:
+        return None
+    name = UNITS.get(unit.strip().lower(), unit.strip().lower())
+    if name not in _SHORT:
+        known = ", ".join(sorted(set(_SHORT.values()) | {"um"}))
+        raise InputError(f"micrograph.unit: expected a unit of length ({known}), found {unit!r}")
+    return name
+
+
+def short_unit(unit: str | None) -> str:
+    """The symbol of a unit for people to read ("µm"); "px" for None."""
+    return "px" if unit is None else _SHORT.get(unit, unit)
+
+
+def multiscale(
+    name: str,
+    scales: Sequence[Sequence[float]],
+    unit: str | None,
+    window: tuple[float, float],
+    downsampling: str,
+) -> dict[str, Any]:
+    """The ``ome`` attribute of a group that holds datasets "0" (finest), "1", ...
+
+    Voxels are cell-centred: the centre of the finest grid's first voxel is the origin, and a coarser
+    grid with voxels `s` times as wide has its first centre at h·(s - 1)/2.
+
+    Parameters
+    ----------
+    name
+        What viewers call the image.
+    scales
+        Voxel size (z, y, x) of every dataset, finest first.
+    unit
+        OME-Zarr's name of the unit, or None for voxels.
+    window
+        Values shown as black and white: without it some viewers stretch labels 0 and 1 over 0..255.
+    downsampling
+        How the coarser datasets came about.
+    """
+    axes = [{"name": axis, "type": "space"} | ({"unit": unit} if unit else {}) for axis in AXES]
+    datasets = [
+        {
+            "path": str(level),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [float(s) for s in scale]},
+                {
+                    "type": "translation",
+                    "translation": [(s - h) / 2 for s, h in zip(scale, scales[0], strict=True)],
+                },
+            ],
+        }
+        for level, scale in enumerate(scales)
+    ]
+    low, high = window
+    channel = {
+        "label": name,
+        "color": "FFFFFF",
+        "active": True,
+        "window": {"min": low, "max": high, "start": low, "end": high},
+    }
+    return {
+        "version": "0.5",
+        "multiscales": [{"name": name, "axes": axes, "datasets": datasets, "type": downsampling}],
+        "omero": {"channels": [channel], "rdefs": {"model": "greyscale"}},
+    }

@@ -1,0 +1,189 @@
+"""Run directories made without a reconstruction, for the tests of store and analysis."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from mcrdist.store import Run, RunDirectory, VolumeWriter
+from mcrdist.store.run import environment
+
+AXES = ("z", "y", "x")
+
+
+def two_point(slices: np.ndarray, lags: int, periodic: bool) -> np.ndarray:
+    """Plain NumPy: (S, H, W) to (S, 2L + 1, L + 1)."""
+    height, width = slices.shape[1:]
+    pad = (height, width) if periodic else (height + lags, width + lags)
+    power = np.abs(np.fft.rfft2(slices, s=pad)) ** 2
+    pairs = np.fft.irfft2(power, s=pad)
+    rows, columns = np.arange(-lags, lags + 1), np.arange(lags + 1)
+    found = pairs[:, rows][:, :, columns]
+    if periodic:
+        return found / (height * width)
+    return found / ((height - np.abs(rows))[:, None] * (width - columns)[None])
+
+
+def variation(slices: np.ndarray, periodic: bool) -> np.ndarray:
+    if periodic:
+        steps = [np.abs(slices - np.roll(slices, 1, axis)) for axis in (1, 2)]
+    else:
+        steps = [np.abs(np.diff(slices, axis=axis)) for axis in (1, 2)]
+    return sum(step.mean((1, 2)) for step in steps)
+
+
+def stand_in() -> None:
+    """Where mcrdist.descriptors is not there yet, the two functions above in its place."""
+    if importlib.util.find_spec("mcrdist.descriptors") is not None:
+        return
+    contents: dict[str, dict[str, Any]] = {
+        "descriptors": {"__path__": []},
+        "descriptors.correlation": {"two_point": two_point},
+        "descriptors.variation": {"variation": variation},
+    }
+    for name, content in contents.items():
+        module = types.ModuleType(f"mcrdist.{name}")
+        vars(module).update(content)
+        sys.modules[module.__name__] = module
+
+
+stand_in()
+
+
+def smooth_field(shape: Sequence[int], width: Sequence[float], fraction: float, seed: int) -> np.ndarray:
+    """A relaxed field: a smoothed noise cut softly at a volume fraction."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), width, mode="wrap")
+    level = np.quantile(noise, 1 - fraction)
+    return np.clip(0.5 + (noise - level) / (0.08 * noise.std()), 0, 1).astype(np.float32)
+
+
+def build(
+    path: Path,
+    shape: tuple[int, int, int] = (64, 64, 64),
+    *,
+    width: tuple[float, float, float] = (3.0, 3.0, 3.0),
+    micrograph: int = 96,
+    lags: int = 20,
+    method: str = "descriptors",
+    status: str = "complete",
+    pixel_size: float | None = 0.25,
+    separate: bool = False,
+    source: str = "sem.tif",
+    levels: int = 3,
+) -> Run:
+    """A run directory as a reconstruction leaves it; `status` "killed" lacks volume and summary."""
+    run = RunDirectory.create(
+        path,
+        {"micrograph": {"path": source}, "volume": {"shape": list(shape)}, "method": method, "seed": 0},
+        environment(ranks=2),
+    )
+    fields = [
+        smooth_field([n >> k for n in shape], [w / 2**k for w in width], 0.36, k) for k in range(levels)
+    ]
+    phase = (fields[0] >= 0.5).astype(np.uint8)
+    targets: dict[str, Any] = {"lags": lags, "periodic": False}
+    wide = {"z": (width[1], width[2]), "y": (width[0], width[2]), "x": (width[0], width[1])}
+    for number, axis in enumerate(AXES):
+        seed = number if separate else 0
+        image = smooth_field((micrograph, micrograph), wide[axis], 0.36, 90 + seed) >= 0.5
+        planes = np.moveaxis(phase, number, 0).astype(float)
+        # A mean over planes, disturbed a little: what a good reconstruction would have been asked for.
+        s2 = two_point(planes, lags, True).mean(0) * (1 + 0.01 * np.cos(np.arange(lags + 1) / 4))
+        targets[f"{axis}/s2"] = s2
+        targets[f"{axis}/variation"] = variation(planes, True).mean() * 1.01
+        targets[f"{axis}/volume_fraction"] = s2[lags, 0]
+        targets[f"{axis}/micrograph"] = image.astype(np.uint8)
+        targets[f"{axis}/phase"] = 1
+        targets[f"{axis}/source"] = source
+    np.savez(run.targets, **targets)
+    if method == "descriptors":
+        _write_metrics(run, shape, levels, 12 if status == "killed" else 60)
+    if status == "killed":
+        return Run.open(run.path)
+    size = None if pixel_size is None else (pixel_size,) * 3
+    writer = VolumeWriter.create(run.volume, [f.shape for f in fields], size, "um")
+    for level, field in enumerate(fields):
+        for z in range(0, len(field), writer.depth):
+            writer.write_field(level, z, field[z : z + writer.depth])
+    for z in range(0, len(phase), writer.depth):
+        writer.write_phase(z, phase[z : z + writer.depth])
+    writer.finish_phase()
+    run.write_summary(_summary(shape, method, status, levels, fields[0], phase))
+    return Run.open(run.path)
+
+
+def _write_metrics(run: RunDirectory, shape: Sequence[int], levels: int, iterations: int) -> None:
+    rng = np.random.default_rng(0)
+    evaluations, seconds = 0, 0.0
+    with run.metrics() as metrics:
+        for level in range(levels):
+            coarse = levels - 1 - level
+            start = 0.3 / 2**level
+            for i in range(iterations):
+                evaluations += 1 + (i % 9 == 0)
+                seconds += 0.4 / 6**coarse
+                error = start * np.exp(-i / 14) + 0.005 + 0.0004 * rng.random()
+                metrics.write(
+                    {
+                        "level": level,
+                        "shape": [n >> coarse for n in shape],
+                        "iteration": i,
+                        "loss": 40 * error**2,
+                        "errors": {"s2": error, "variation": error * 0.7},
+                        "evaluations": evaluations,
+                        "seconds": seconds,
+                        "memory": 5e8,
+                        "projected_gradient": error / 50,
+                        "grey": 0.01 + 0.3 * np.exp(-i / 20),
+                    }
+                )
+
+
+def _summary(
+    shape: Sequence[int], method: str, status: str, levels: int, field: np.ndarray, phase: np.ndarray
+) -> dict[str, Any]:
+    def errors(s2: float) -> dict[str, Any]:
+        return {
+            axis: {"s2": s2 * (1 + 0.1 * k), "variation": s2 * 0.8, "volume_fraction": 0.0008 * (k + 1)}
+            for k, axis in enumerate(AXES)
+        }
+
+    stops = ["iteration cap", "relative decrease", "projected gradient"]
+    return {
+        "status": status,
+        "method": method,
+        "shape": list(shape),
+        "seed": 0,
+        "ranks": 2,
+        "threads": 1,
+        "seconds": 83.2,
+        "memory": 1.3e9,
+        "levels": []
+        if method == "gaussian"
+        else [
+            {
+                "level": k,
+                "shape": [n >> (levels - 1 - k) for n in shape],
+                "iterations": 60,
+                "evaluations": 67,
+                "seconds": 24.0 / 6 ** (levels - 1 - k),
+                "loss": 1.2e-3 / (k + 1),
+                "stop": stops[k % 3] if status == "complete" or k < levels - 1 else "interrupted",
+            }
+            for k in range(levels)
+        ],
+        "errors": {"relaxed": errors(0.0071), "rounded": errors(0.0083)},
+        "volume_fraction": {
+            "target": {axis: 0.3604 for axis in AXES},
+            "relaxed": float(field.mean()),
+            "rounded": float(phase.mean()),
+        },
+        "grey_fraction": float(((field > 0.05) & (field < 0.95)).mean()),
+    }
