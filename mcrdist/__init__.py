@@ -69,9 +69,11 @@ def characterize(*overrides: str, **settings: Any) -> Path:
 
 def open(path: str | os.PathLike[str]) -> Run:
     """Return the results in the run directory `path`."""
+    from pathlib import Path
+
     from mcrdist.store.run import Run
 
-    return Run.open(path)
+    return Run.open(Path(path))
 
 
 def doctor() -> bool:

@@ -30,9 +30,14 @@ def run(overrides: Sequence[str]) -> int:
 def closing(result: Run) -> str:
     """Return the last words: paths, and the errors, rounded (relaxed), of every direction."""
     summary: dict[str, Any] = result.summary
-    shape = "x".join(map(str, summary["shape"]))
-    state = "" if summary["status"] == "complete" else f", {summary['status']}"
-    lines = [f"volume  {result.path / 'volume.zarr'}  ({shape}, {duration(summary['seconds'])}{state})"]
+    facts = []  # an interrupted run may not know much about itself
+    if "shape" in summary:
+        facts.append("x".join(map(str, summary["shape"])))
+    if "seconds" in summary:
+        facts.append(duration(summary["seconds"]))
+    if summary["status"] != "complete":
+        facts.append(summary["status"])
+    lines = [f"volume  {result.path / 'volume.zarr'}  ({', '.join(facts)})"]
     if result.report is not None:
         lines.append(f"report  {result.report}")
     errors = summary.get("errors") or {}
