@@ -1,0 +1,1 @@
+"""What makes two micrographs look alike, as numbers: serial mathematics on stacks of slices."""

@@ -1,0 +1,71 @@
+"""What every descriptor offers: its value on a stack of slices, and its part of the loss and the gradient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class Term(ABC):
+    """A descriptor with the value it must reach on every slice of one direction.
+
+    The loss of a slice is `weight` times the square of its error, the error being the distance between the
+    slice's descriptor and the target over `scale` (Eq. 9 of Seibert et al. 2022, the squares making it smooth).
+
+    Attributes
+    ----------
+    name : str
+        The descriptor's name, as in the configuration.
+    weight : float
+        Its weight in the loss.
+    scale : float
+        What one unit of error is: the size of the target in most terms, so that errors are relative.
+    norm : float
+        The size of the target, ‖D_des‖ of Eq. 10; reports are relative to it.
+    """
+
+    name: str
+    weight: float
+    scale: float
+    norm: float
+
+    @abstractmethod
+    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+        """Add this term's part of the gradient and return the errors.
+
+        Parameters
+        ----------
+        slices : Tensor (S, H, W)
+            A view of any layout.
+        gradient : Tensor (S, H, W) or None
+            d loss / d slices is added to it.
+        share : float
+            What the loss of one slice counts in the whole loss, 1 / number of slices.
+
+        Returns
+        -------
+        Tensor (S,), float64
+            ‖D_s − D_des‖ / scale, with its sign for a descriptor of one number.
+        """
+
+    def flip_constant(self, error: Tensor, shape: tuple[int, int], share: float) -> Tensor:
+        """Second-order change of the loss when one voxel of a slice flips between 0 and 1.
+
+        What a flip of voxel i does to the loss is ``gradient_i (1 - 2 x_i)`` plus this constant of its slice.
+
+        Parameters
+        ----------
+        error : Tensor (S,), float64
+            What `accumulate` returned.
+        shape : tuple of int
+            (H, W) of the slices.
+        share : float
+            As for `accumulate`.
+
+        Returns
+        -------
+        Tensor (S,), float64
+        """
+        del shape, share
+        return error * 0.0

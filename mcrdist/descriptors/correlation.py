@@ -1,0 +1,211 @@
+"""Two-point correlation S2 on a window of lags, and its hand-derived adjoint.
+
+The window is half a plane: rows are lags −L … L along the first in-plane axis, columns lags 0 … L along the
+second; the other half follows from S2(−r) = S2(r).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcrdist.descriptors.base import Term
+from mcrdist.descriptors.fft import irfft2, memory_order, rfft2
+
+
+def two_point(slices: NDArray[np.float64], lags: int, periodic: bool) -> NDArray[np.float64]:
+    """Two-point correlation of slices in double precision, for targets and evaluation.
+
+    Parameters
+    ----------
+    slices : array (S, H, W)
+    lags : int
+        L; at most half the shorter side when periodic, and less than it otherwise.
+    periodic : bool
+        Wrap around at the border (the paper's choice), or count only the pairs inside the slice.
+
+    Returns
+    -------
+    array (S, 2L+1, L+1)
+        S2(r) = ⟨I(x) I(x + r)⟩.
+    """
+    height, width = slices.shape[1:]
+    size = (height, width)
+    if not periodic:  # zeros beyond the border keep pairs from wrapping around
+        size = (scipy.fft.next_fast_len(height + lags, True), scipy.fft.next_fast_len(width + lags, True))
+    spectrum = scipy.fft.rfft2(slices.astype(np.float64, copy=False), s=size)
+    products = scipy.fft.irfft2(spectrum.real**2 + spectrum.imag**2, s=size)
+    rows, columns = np.arange(-lags, lags + 1), np.arange(lags + 1)
+    window = products[:, rows][:, :, columns]
+    if periodic:
+        return np.asarray(window / (height * width))
+    return np.asarray(window / ((height - np.abs(rows))[:, None] * (width - columns)[None, :]))
+
+
+class LagWindow:
+    """From power spectra to S2 on the lag window, and back: the two small matrix products of a slice.
+
+    S2(r) = 1/N² Σ_k |F(k)|² cos(k·r), N being the number of pixels. On the half-spectrum of a real transform
+
+        cos(k1 r1 + k2 r2) = cos k1 r1 cos k2 r2 − sin k1 r1 sin k2 r2,
+
+    so one product with cosines and sines along each axis gives all wanted lags, at far less than the cost of the
+    inverse transform, and its transpose spreads a residual on the window to a filter W(k).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (H, W) of the slices.
+    lags : int
+        L.
+    dtype, device
+        Of the slices.
+    """
+
+    def __init__(self, shape: tuple[int, int], lags: int, dtype: torch.dtype, device: torch.device) -> None:
+        height, width = shape
+        assert 0 < lags <= min(shape) // 2, (shape, lags)
+        self.shape = shape
+        self.lags = lags
+        self.pixels = height * width
+        lag = torch.arange(lags + 1, dtype=torch.float64)
+
+        def waves(frequencies: int, samples: int) -> Tensor:
+            """[cos | sin] of 2π k r / samples: (frequencies, 2(L+1))."""
+            k = torch.arange(frequencies, dtype=torch.float64)
+            angle = torch.outer(k, lag) * (2.0 * math.pi / samples)
+            return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+        # A frequency of the half-spectrum stands for two, but for zero and, if it exists, Nyquist's.
+        twice = torch.full((width // 2 + 1, 1), 2.0, dtype=torch.float64)
+        twice[0] = 1.0
+        if width % 2 == 0:
+            twice[-1] = 1.0
+        columns = waves(width // 2 + 1, width)
+        rows = waves(height, height)
+
+        def keep(matrix: Tensor) -> Tensor:
+            return matrix.to(device=device, dtype=dtype).contiguous()
+
+        self._columns = keep(columns * twice / self.pixels**2)  # (K, 2(L+1)), crops the second axis
+        self._columns_t = keep((columns * twice / self.pixels**2).T)
+        self._rows_t = keep(rows.T)  # (2(L+1), H), crops the first
+        self._rows = keep(rows)
+        self._spread_columns_t = keep(columns.T)  # without the doubling: one filter value a frequency
+        self._spread_columns = keep(columns)
+
+    def crop(self, power: Tensor) -> Tensor:
+        """S2 (S, 2L+1, L+1) of power spectra |F|² (S, H, W//2+1).
+
+        Matrix products have shapes that do not depend on how many slices come at once, so neither do the bits.
+        """
+        count, height, frequencies = power.shape
+        both, half = 2 * (self.lags + 1), self.lags + 1
+        if memory_order(power)[-1] == 0:  # slices run fastest: the rows first, all columns and slices at once
+            native = power.permute(1, 2, 0).reshape(height, frequencies * count)
+            partial = (self._rows_t @ native).view(both, frequencies, count)
+            products = torch.bmm(self._columns_t.expand(both, both, frequencies), partial)  # (rows, columns, S)
+            products = products.permute(2, 0, 1)
+        else:
+            partial = torch.bmm(power, self._columns.expand(count, frequencies, both))
+            products = torch.bmm(self._rows_t.expand(count, both, height), partial)
+        even = products[:, :half, :half]
+        odd = products[:, half:, half:]
+        return torch.cat([(even + odd)[:, 1:].flip(1), even - odd], dim=1)
+
+    def spread(self, residual: Tensor, like: Tensor) -> Tensor:
+        """The filter W(k) = Σ_r R(r) cos(k·r) (S, H, W//2+1) of residuals R on the window, laid out as `like`."""
+        count, half = len(residual), self.lags + 1
+        height, frequencies = like.shape[1:]
+        ahead, back = residual[:, self.lags :], residual[:, : self.lags].flip(1)
+        even, odd = ahead.clone(), -ahead
+        even[:, 1:] += back
+        odd[:, 1:] += back
+        if memory_order(like)[-1] == 0:
+            cos, sin = self._spread_columns[:, :half], self._spread_columns[:, half:]
+            partial = torch.cat(
+                [
+                    torch.bmm(cos.expand(half, frequencies, half), even.permute(1, 2, 0).contiguous()),
+                    torch.bmm(sin.expand(half, frequencies, half), odd.permute(1, 2, 0).contiguous()),
+                ]
+            )  # (2(L+1), K, S)
+            filters = self._rows @ partial.view(2 * half, frequencies * count)
+            return filters.view(height, frequencies, count).permute(2, 0, 1)
+        partial = torch.empty(count, height, 2 * half, dtype=residual.dtype, device=residual.device)
+        partial[..., :half] = torch.bmm(self._rows[:, :half].expand(count, height, half), even)
+        partial[..., half:] = torch.bmm(self._rows[:, half:].expand(count, height, half), odd)
+        return torch.bmm(partial, self._spread_columns_t.expand(count, 2 * half, frequencies))
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    real, imaginary = spectrum.real, spectrum.imag
+    return (real * real).addcmul_(imaginary, imaginary)
+
+
+class _TwoPoint(torch.autograd.Function):
+    """S2 with its adjoint: d/dx Σ_r R(r) S2(r) = (2/N) irfft2(W F), W the filter of R."""
+
+    @staticmethod
+    def forward(ctx: Any, slices: Tensor, window: LagWindow) -> Tensor:
+        spectrum = rfft2(slices)
+        ctx.window = window
+        ctx.save_for_backward(spectrum)
+        return window.crop(_power(spectrum))
+
+    @staticmethod
+    def backward(ctx: Any, residual: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (spectrum,) = ctx.saved_tensors
+        window: LagWindow = ctx.window
+        filters = window.spread(residual * (2.0 / window.pixels), spectrum)
+        return irfft2(spectrum * filters, window.shape), None
+
+
+def two_point_correlation(slices: Tensor, window: LagWindow) -> Tensor:
+    """Periodic S2 (S, 2L+1, L+1) of slices (S, H, W) on the lag window, differentiable once."""
+    result = _TwoPoint.apply(slices, window)  # type: ignore[no-untyped-call]
+    assert isinstance(result, Tensor)
+    return result
+
+
+class TwoPointCorrelation(Term):
+    """S2 of every slice, periodic, on the lag window.
+
+    Parameters
+    ----------
+    target : array (2L+1, L+1)
+        S2 of the micrograph.
+    fraction : float
+        Volume fraction that belongs to it, S2(0).
+    weight : float
+    window : LagWindow
+    """
+
+    name = "s2"
+
+    def __init__(
+        self, target: NDArray[np.float64], fraction: float, weight: float, window: LagWindow
+    ) -> None:
+        self.weight = weight
+        self.window = window
+        self.target = torch.as_tensor(target, dtype=window._rows.dtype, device=window._rows.device)
+        self.norm = float(np.linalg.norm(target))
+        # S2 of the other phase is S2 − 2φ + 1. Relative to the smaller of the two, the error means the same
+        # whichever phase is called 1, and the loss is not blind to a phase that is rare.
+        self.scale = min(self.norm, float(np.linalg.norm(target - 2.0 * fraction + 1.0)))
+
+    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+        spectrum = rfft2(slices)
+        residual = self.window.crop(_power(spectrum)) - self.target
+        error = residual.to(torch.float64).square().sum((1, 2)).sqrt_() / self.scale
+        if gradient is not None:
+            # d/dx of weight·share·‖R‖²/scale²: the adjoint of R times 2, with its own 2/N (see _TwoPoint).
+            residual *= 4.0 * self.weight * share / (self.scale**2 * self.window.pixels)
+            spectrum *= self.window.spread(residual, spectrum)
+            gradient += irfft2(spectrum, self.window.shape)
+        return error

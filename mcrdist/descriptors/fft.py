@@ -1,0 +1,45 @@
+"""Two-dimensional real Fourier transforms of stacks of slices, whatever their layout in memory.
+
+A stack (S, H, W) is often a view: planes normal to x are ``volume.permute(2, 0, 1)``, the slice index running
+fastest. The transforms here work in the order in which the numbers lie, so no such view is ever copied.
+"""
+
+from __future__ import annotations
+
+import scipy.fft
+import torch
+from torch import Tensor
+
+
+def memory_order(tensor: Tensor) -> list[int]:
+    """Return the dimensions of `tensor` from the slowest to the fastest in memory."""
+    return sorted(range(tensor.ndim), key=lambda dimension: -tensor.stride(dimension))
+
+
+def rfft2(slices: Tensor) -> Tensor:
+    """Half-spectrum (S, H, W//2 + 1) of real slices (S, H, W), in their memory order.
+
+    On a CPU pocketfft does the work (it needs no contiguous axes and is single-threaded here: threads work on
+    different slices); elsewhere torch's own library does.
+    """
+    if slices.device.type != "cpu":
+        return torch.fft.rfft2(slices)
+    order = memory_order(slices)
+    inverse = [order.index(dimension) for dimension in range(3)]
+    spectrum = scipy.fft.rfft2(slices.permute(order).numpy(), axes=(inverse[1], inverse[2]))
+    return torch.from_numpy(spectrum).permute(inverse)
+
+
+def irfft2(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Real slices (S, H, W) of a half-spectrum, `shape` being (H, W); the inverse of `rfft2`.
+
+    The content of `spectrum` may be destroyed.
+    """
+    if spectrum.device.type != "cpu":
+        return torch.fft.irfft2(spectrum, s=shape)
+    order = memory_order(spectrum)
+    inverse = [order.index(dimension) for dimension in range(3)]
+    values = scipy.fft.irfft2(
+        spectrum.permute(order).numpy(), s=shape, axes=(inverse[1], inverse[2]), overwrite_x=True
+    )
+    return torch.from_numpy(values).permute(inverse)

@@ -1,0 +1,53 @@
+"""Volume fraction: the mean of a slice."""
+
+from __future__ import annotations
+
+from torch import Tensor, float64
+
+from mcrdist.descriptors.base import Term
+
+
+class VolumeFraction(Term):
+    """The area fraction of the phase on every slice.
+
+    Errors are relative to the rarer phase: one that fills 3 % of the micrograph must be as right as the rest.
+    """
+
+    name = "volume_fraction"
+
+    def __init__(self, target: float, weight: float = 1.0) -> None:
+        self.target = target
+        self.weight = weight
+        self.norm = target
+        self.scale = min(target, 1.0 - target)
+
+    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+        error = (slices.mean((1, 2), dtype=float64) - self.target) / self.scale
+        if gradient is not None:
+            pixels = slices.shape[1] * slices.shape[2]
+            slope = error * (2.0 * self.weight * share / (self.scale * pixels))
+            gradient += slope.to(gradient.dtype)[:, None, None]
+        return error
+
+
+class Greyness(Term):
+    """How far a slice is from two phases: the mean of x (1 − x), relative to that of the mixed slice.
+
+    Not a descriptor of the material but the condition that a voxel belongs to one phase. Its part of the loss
+    is linear, ``weight * error``: it pushes every grey voxel to the nearer phase with a force that does not
+    fade, and vanishes on two phases.
+    """
+
+    name = "greyness"
+
+    def __init__(self, fraction: float, weight: float = 0.0) -> None:
+        self.weight = weight
+        self.scale = self.norm = fraction * (1.0 - fraction)
+
+    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+        error = (slices - slices * slices).mean((1, 2), dtype=float64) / self.scale
+        if gradient is not None:
+            pixels = slices.shape[1] * slices.shape[2]
+            slope = self.weight * share / (self.scale * pixels)
+            gradient.add_(slices, alpha=-2.0 * slope).add_(slope)
+        return error
