@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -49,14 +51,20 @@ class Term(ABC):
             ‖D_s − D_des‖ / scale, with its sign for a descriptor of one number.
         """
 
-    def flip_constant(self, error: Tensor, shape: tuple[int, int], share: float) -> Tensor:
+    def loss(self, error: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The loss of slices with these errors, any shape."""
+        return self.weight * error**2
+
+    def flip_constant(
+        self, error: NDArray[np.float64], shape: tuple[int, int], share: float
+    ) -> NDArray[np.float64]:
         """Second-order change of the loss when one voxel of a slice flips between 0 and 1.
 
         What a flip of voxel i does to the loss is ``gradient_i (1 - 2 x_i)`` plus this constant of its slice.
 
         Parameters
         ----------
-        error : Tensor (S,), float64
+        error : array (S,)
             What `accumulate` returned.
         shape : tuple of int
             (H, W) of the slices.
@@ -65,7 +73,7 @@ class Term(ABC):
 
         Returns
         -------
-        Tensor (S,), float64
+        array (S,)
         """
         del shape, share
-        return error * 0.0
+        return np.zeros_like(error)

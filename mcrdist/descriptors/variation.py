@@ -77,7 +77,9 @@ class Variation(Term):
                 _add_adjoint(gradient, slope, axis)
         return error
 
-    def flip_constant(self, error: Tensor, shape: tuple[int, int], share: float) -> Tensor:
+    def flip_constant(
+        self, error: NDArray[np.float64], shape: tuple[int, int], share: float
+    ) -> NDArray[np.float64]:
         """Each of the four pairs of a voxel changes by 2 d δ + 1 where d² is the length of a step d."""
         pixels = shape[0] * shape[1]
         return error * (2.0 * self.weight * share / (self.scale * pixels) * 4.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, float64
 
 from mcrdist.descriptors.base import Term
@@ -51,3 +53,6 @@ class Greyness(Term):
             slope = self.weight * share / (self.scale * pixels)
             gradient.add_(slices, alpha=-2.0 * slope).add_(slope)
         return error
+
+    def loss(self, error: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.weight * error

@@ -1,0 +1,130 @@
+"""Levels from coarse to fine, and the way up from one to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcrdist.config import LevelsConfig
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.random import noise
+from mcrdist.parallel.slab import Slab, partition
+from mcrdist.targets import averaged
+
+#: A level is worth solving while averaging leaves the micrographs this share of their variance: below, their
+#: features are smaller than a voxel, and what is settled there is made undone, or worse, survives as blocks.
+RESOLVED = 0.5
+#: Standard deviation of the noise that is added after upsampling, in grey values: enough to break the symmetry of
+#: voxels that come from one coarse voxel.
+UPSAMPLING_NOISE = 0.02
+
+
+@dataclass(frozen=True)
+class Level:
+    """One grid: its number from the coarsest, 0, its shape (nz, ny, nx), and pixels a voxel."""
+
+    number: int
+    shape: tuple[int, int, int]
+    factor: int
+
+
+def levels(
+    shape: tuple[int, int, int],
+    images: Mapping[str, NDArray[np.float64]],
+    config: LevelsConfig,
+    smooth_start: bool,
+) -> list[Level]:
+    """The grids to solve on, coarsest first.
+
+    Each has half the voxels a side of the next, rounded. Where the configuration leaves it open, a spectral start
+    (`smooth_start`) begins on the finest, since it has all length scales in it from the beginning; any other begins
+    on the coarsest that resolves the micrographs and has at least 8 voxels a side.
+    """
+    smallest = config.coarsest or 8
+    factors = [1]
+    while config.count is None or len(factors) < config.count:
+        factor = 2 * factors[-1]
+        if min(round(n / factor) for n in shape) < smallest:
+            break
+        if min(min(image.shape) // factor for image in images.values()) < 4:
+            break
+        chosen_by_hand = config.count is not None or config.coarsest is not None
+        if not chosen_by_hand and (smooth_start or not _resolves(images, factor)):
+            break
+        factors.append(factor)
+    factors.reverse()
+    result = []
+    for number, factor in enumerate(factors):
+        nz, ny, nx = (round(n / factor) for n in shape)
+        result.append(Level(number, (nz, ny, nx), factor))
+    return result
+
+
+def _resolves(images: Mapping[str, NDArray[np.float64]], factor: int) -> bool:
+    return all(averaged(image, factor).var() >= RESOLVED * image.var() for image in images.values())
+
+
+def upsample(field: Tensor, coarse: Slab, fine: Slab, comm: Comm) -> Tensor:
+    """Periodic trilinear interpolation between cell centres, from one slab-distributed grid to another.
+
+    Every rank receives just the coarse planes around its fine ones.
+
+    Parameters
+    ----------
+    field : Tensor (coarse planes, ny, nx)
+
+    Returns
+    -------
+    Tensor (fine planes, ny, nx)
+    """
+    nz, ny, nx = fine.shape
+    field = _along(_along(field, 2, nx), 1, ny)
+    below, weight = _stencil(coarse.shape[0], nz)
+    owners = partition(coarse.shape[0], comm.size)
+
+    def needed(rank: int) -> NDArray[np.int64]:
+        start, stop = partition(nz, comm.size)[rank]
+        return np.unique(np.concatenate([below[start:stop], (below[start:stop] + 1) % coarse.shape[0]]))
+
+    def held(planes: NDArray[np.int64], rank: int) -> NDArray[np.int64]:
+        start, stop = owners[rank]
+        return planes[(planes >= start) & (planes < stop)]
+
+    mine = needed(comm.rank)
+    sent = [held(needed(rank), comm.rank) for rank in range(comm.size)]
+    received = [held(mine, rank) for rank in range(comm.size)]
+    packed = field[torch.as_tensor(np.concatenate(sent) - coarse.start)]
+    pending = comm.exchange(packed, [len(p) * ny * nx for p in sent], [len(p) * ny * nx for p in received])
+    planes = pending.wait().view(-1, ny, nx)  # owners are in order, so the planes are sorted
+    start, stop = partition(nz, comm.size)[comm.rank]
+    lower = torch.as_tensor(np.searchsorted(mine, below[start:stop]))
+    upper = torch.as_tensor(np.searchsorted(mine, (below[start:stop] + 1) % coarse.shape[0]))
+    share = torch.as_tensor(weight[start:stop], dtype=field.dtype)[:, None, None]
+    return torch.lerp(planes[lower], planes[upper], share.expand(-1, ny, nx))
+
+
+def perturb(field: Tensor, slab: Slab, seed: int, level: int) -> Tensor:
+    """Add the upsampling noise, in place, and stay in [0, 1]."""
+    return field.add_(noise(slab, seed, level).to(field.dtype), alpha=UPSAMPLING_NOISE).clamp_(0.0, 1.0)
+
+
+def _along(field: Tensor, axis: int, n: int) -> Tensor:
+    below, weight = _stencil(field.shape[axis], n)
+    lower = field.index_select(axis, torch.as_tensor(below))
+    upper = field.index_select(axis, torch.as_tensor((below + 1) % field.shape[axis]))
+    shape = [1, 1, 1]
+    shape[axis] = n
+    share = torch.as_tensor(weight, dtype=field.dtype).view(shape)
+    return torch.lerp(lower, upper, share.expand_as(lower))
+
+
+def _stencil(coarse: int, fine: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each fine cell centre, the coarse cell below it (periodic), and the weight of the one above that."""
+    position = (np.arange(fine) + 0.5) * (coarse / fine) - 0.5
+    below = np.floor(position).astype(np.int64)
+    return below % coarse, position - below

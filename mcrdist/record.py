@@ -1,0 +1,155 @@
+"""What a run tells while it goes on: a line an iteration in metrics.jsonl, a progress bar, and whether to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import psutil
+from torch import Tensor
+from tqdm import tqdm
+
+from mcrdist.errors import InputError
+from mcrdist.multigrid import Level
+from mcrdist.objective import Evaluation, Objective
+from mcrdist.parallel.comm import Comm
+from mcrdist.store.run import MetricsWriter
+from mcrdist.targets import AXES
+
+#: A voxel is grey between these values.
+GREY = (0.05, 0.95)
+
+
+class Interrupt:
+    """Turns Ctrl-C and SIGTERM into a flag, so that the run can end tidily; a second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextmanager
+    def listening(self) -> Iterator[Interrupt]:
+        """Handle the signals inside the ``with`` block; outside the main thread there is nothing to handle."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+class Recorder:
+    """Keeps the records of a run. All ranks call the same methods at the same times.
+
+    Parameters
+    ----------
+    comm : Comm
+    writer : MetricsWriter or None
+        Where the lines go; None on every rank but the first.
+    interrupt : Interrupt
+    """
+
+    def __init__(self, comm: Comm, writer: MetricsWriter | None, interrupt: Interrupt) -> None:
+        self.peak_memory = 0
+        self.grey = 1.0
+        self.interrupted = False
+        self._comm = comm
+        self._writer = writer
+        self._interrupt = interrupt
+        self._started = time.perf_counter()
+        self._evaluations_before = 0
+        self._bar: Any = None
+        self._process = psutil.Process()
+
+    @property
+    def seconds(self) -> float:
+        """Since the recorder was made."""
+        return time.perf_counter() - self._started
+
+    def begin(self, level: Level, count: int, stage: str, cap: int, objective: Objective) -> None:
+        """Announce a stage of a level that takes at most `cap` iterations."""
+        self._level, self._stage, self._objective = level, stage, objective
+        self.end()
+        if self._comm.rank == 0:
+            shape = "x".join(map(str, level.shape))
+            # disable=None: no bar where standard error is a file
+            self._bar = tqdm(total=cap, desc=f"level {level.number + 1}/{count} {shape} {stage}", disable=None)
+
+    def end(self) -> None:
+        """Close the bar of the stage."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def level_done(self, objective: Objective) -> None:
+        """Count the level's evaluations among those before the next one."""
+        self._evaluations_before += objective.evaluations
+
+    def note(
+        self,
+        iteration: int,
+        loss: float,
+        evaluation: Evaluation,
+        field: Tensor,
+        projected_gradient: float | None,
+    ) -> bool:
+        """Record an iteration; return whether the run shall stop, on all ranks alike.
+
+        Raises
+        ------
+        InputError
+            The line could not be written; on all ranks.
+        """
+        self._gather(field)
+        error: InputError | None = None
+        if self._writer is not None:
+            errors = self._mean_errors(evaluation)
+            record = {
+                "level": self._level.number,
+                "shape": list(self._level.shape),
+                "stage": self._stage,
+                "iteration": iteration,
+                "loss": loss,
+                "errors": errors,
+                "evaluations": self._evaluations_before + self._objective.evaluations,
+                "seconds": self.seconds,
+                "memory": self.peak_memory,
+                "projected_gradient": projected_gradient,
+                "grey": self.grey,
+            }
+            try:
+                self._writer.write(record)
+            except InputError as problem:
+                error = problem
+            if self._bar is not None:
+                s2 = f"{errors['s2']:.2%}" if "s2" in errors else "-"
+                self._bar.set_postfix_str(f"loss {loss:.3e}, E(S2) {s2}", refresh=False)
+                self._bar.update()
+        self.interrupted = self._comm.any(self._interrupt.requested)
+        self._comm.agree(error)
+        return self.interrupted
+
+    def _mean_errors(self, evaluation: Evaluation) -> dict[str, float]:
+        relative = self._objective.relative(evaluation)
+        return {name: float(np.mean([relative[axis][name] for axis in AXES])) for name in relative["z"]}
+
+    def _gather(self, field: Tensor) -> None:
+        grey = int(((field > GREY[0]) & (field < GREY[1])).sum())
+        memory = self._process.memory_info().rss
+        totals = self._comm.gather_rows(np.array([[grey, memory, field.numel()]], dtype=np.float64)).sum(0)
+        self.grey = float(totals[0] / totals[2])
+        self.peak_memory = max(self.peak_memory, int(totals[1]))

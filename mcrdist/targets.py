@@ -1,0 +1,185 @@
+"""What every direction and level must reach: the micrograph's descriptors, and the window they are taken on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcrdist.config import MicrographConfig, TargetConfig
+from mcrdist.descriptors.correlation import two_point
+from mcrdist.descriptors.variation import variation
+from mcrdist.errors import InputError
+from mcrdist.micrograph import Micrograph, load
+
+AXES = ("z", "y", "x")
+
+#: S2 has settled where the autocovariance, averaged over directions, stays below this share of the variance.
+SETTLED = 0.05
+#: The window that is taken at least, where the micrograph has room for it: shorter ones leave features of a few
+#: pixels undetermined.
+SMALLEST_WINDOW = 16
+
+
+@dataclass(frozen=True)
+class Target:
+    """The descriptors of one direction at one level.
+
+    Attributes
+    ----------
+    s2 : array (2L+1, L+1)
+        Two-point correlation on the lag window.
+    variation : float
+        Per pixel (Eq. 5 over I·J).
+    fraction : float
+        Volume fraction.
+    """
+
+    s2: NDArray[np.float64]
+    variation: float
+    fraction: float
+
+    @property
+    def lags(self) -> int:
+        """L."""
+        return self.s2.shape[1] - 1
+
+
+def describe(image: NDArray[np.float64], lags: int, periodic: bool) -> Target:
+    """Describe one image (H, W) with values in [0, 1]."""
+    stack = image[None]
+    return Target(
+        s2=two_point(stack, lags, periodic)[0],
+        variation=float(variation(stack, periodic)[0]),
+        fraction=float(image.mean()),
+    )
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The micrographs of the three directions, and how to describe them.
+
+    Attributes
+    ----------
+    micrographs : mapping of "z", "y", "x" to Micrograph
+    periodic : bool
+        Statistics with wrap-around.
+    lags : int
+        The window on the finest level.
+    """
+
+    micrographs: Mapping[str, Micrograph]
+    periodic: bool
+    lags: int
+
+    def at(self, factor: int, shape: tuple[int, int, int]) -> dict[str, Target]:
+        """The targets of a level whose voxels are `factor` pixels wide and whose volume has this shape.
+
+        The micrographs are averaged over squares of factor x factor pixels and described there, on a window of
+        as many coarse voxels as the finest has fine ones, or what a slice has room for.
+        """
+        result: dict[str, Target] = {}
+        for axis, name in enumerate(AXES):
+            image = averaged(self.micrographs[name].indicator, factor)
+            height, width = (n for i, n in enumerate(shape) if i != axis)
+            lags = min(self.lags, min(height, width) // 2, _room(image.shape, self.periodic))
+            result[name] = describe(image, max(1, lags), self.periodic)
+        return result
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything about the finest level as arrays, named as in ``targets.npz``."""
+        arrays: dict[str, NDArray[Any]] = {"lags": np.array(self.lags), "periodic": np.array(self.periodic)}
+        for name, micrograph in self.micrographs.items():
+            target = describe(micrograph.indicator, self.lags, self.periodic)
+            arrays |= {
+                f"{name}/s2": target.s2,
+                f"{name}/variation": np.array(target.variation),
+                f"{name}/volume_fraction": np.array(target.fraction),
+                f"{name}/micrograph": micrograph.labels,
+                f"{name}/phase": np.array(micrograph.phase),
+                f"{name}/source": np.array(micrograph.source),
+            }
+            if micrograph.pixel_size is not None:
+                arrays[f"{name}/pixel_size"] = np.array(micrograph.pixel_size)
+                arrays[f"{name}/unit"] = np.array(micrograph.unit)
+        return arrays
+
+    def npz(self) -> bytes:
+        """The content of ``targets.npz``."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **self.arrays())  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+
+def load_targets(micrographs: MicrographConfig, target: TargetConfig) -> Targets:
+    """Read the micrographs of the three directions and settle the lag window.
+
+    Raises
+    ------
+    InputError
+        A micrograph does not work, is smaller than the lag window, or has another pixel size than the others.
+    """
+    images: dict[str, Micrograph] = {}
+    read: dict[Any, Micrograph] = {}
+    for name in AXES:
+        source = micrographs.source(name)
+        key = (id(source.image), str(source))
+        if key not in read:
+            read[key] = load(source)
+        images[name] = read[key]
+    _check_pixel_sizes(images)
+    room = {name: _room(images[name].labels.shape, target.periodic) for name in AXES}
+    if target.lags is not None:
+        for name in AXES:
+            if target.lags > room[name]:
+                height, width = images[name].labels.shape
+                raise InputError(
+                    f"{images[name].source}: expected a micrograph larger than the lag window, found {height}x{width} "
+                    f"pixels for target.lags={target.lags}; take target.lags={room[name]} at most, or a larger image"
+                )
+        return Targets(images, target.periodic, target.lags)
+    settled = max(settled_lag(images[name].indicator, target.periodic) for name in AXES)
+    return Targets(images, target.periodic, min(max(settled, SMALLEST_WINDOW), *room.values()))
+
+
+def settled_lag(image: NDArray[np.float64], periodic: bool) -> int:
+    """The lag beyond which S2, averaged over directions, stays within `SETTLED` of its far value.
+
+    Lags beyond a quarter of the image are not looked at: there the estimate is mostly noise.
+    """
+    furthest = max(1, min(image.shape) // 4)
+    s2 = two_point(image[None], furthest, periodic)[0]
+    fraction = image.mean()
+    rows, columns = np.arange(-furthest, furthest + 1)[:, None], np.arange(furthest + 1)[None, :]
+    distance = np.rint(np.hypot(rows, columns)).astype(int)
+    inside = distance <= furthest
+    profile = np.bincount(distance[inside], s2[inside]) / np.bincount(distance[inside])
+    unsettled = np.flatnonzero(np.abs(profile - fraction**2) > SETTLED * fraction * (1.0 - fraction))
+    return int(unsettled[-1]) + 1
+
+
+def averaged(image: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
+    """Means over squares of factor x factor pixels; what is left at the far edges is dropped."""
+    if factor == 1:
+        return image
+    height, width = (n // factor for n in image.shape)
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return np.asarray(blocks.mean((1, 3)))
+
+
+def _room(shape: tuple[int, ...], periodic: bool) -> int:
+    """The longest lag on which an image of this shape still has statistics: half of it in every direction."""
+    return min(shape) // 2 if periodic else min(shape) // 2 - 1
+
+
+def _check_pixel_sizes(images: Mapping[str, Micrograph]) -> None:
+    known = {(m.pixel_size, m.unit): m.source for m in images.values() if m.pixel_size is not None}
+    if len(known) > 1:
+        found = ", ".join(f"{size:g} {unit} ({source})" for (size, unit), source in known.items())
+        raise InputError(
+            f"micrograph: expected one pixel size in all directions, found {found}; resample the images to one"
+        )
