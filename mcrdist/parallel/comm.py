@@ -1,0 +1,245 @@
+"""What ranks say to one another; the only module that knows torch.distributed.
+
+Alone, a rank needs no process group: every method has its meaning for one rank and costs nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcrdist.errors import InputError
+
+Device = Literal["auto", "cpu", "cuda"]
+_Object = TypeVar("_Object")
+
+# gloo and NCCL count the elements of a call in 32 bits.
+_MOST_ELEMENTS = 2**31 - 1
+# The disk is as full for the ranks that have not met its end yet.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Pending:
+    """An exchange under way. The buffer that is being sent must not change before ``wait`` returns."""
+
+    def __init__(self, sent: Tensor, received: Tensor, work: Any) -> None:
+        self._buffers, self._work = (sent, received), work
+
+    def wait(self) -> Tensor:
+        """Return the flat tensor of what all ranks sent here, in the order of the ranks."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+            self._buffers = (self._buffers[1], self._buffers[1])  # what was sent can be freed
+        return self._buffers[1]
+
+
+class Comm:
+    """A rank among its peers.
+
+    Attributes
+    ----------
+    rank, size : int
+        This rank, and the number of ranks.
+    local_rank, local_size : int
+        The same among the ranks on this machine.
+    device : torch.device
+        Where this rank's tensors live.
+    bytes_sent : int
+        Bytes that this rank has sent to other ranks in `exchange`.
+    """
+
+    def __init__(self, rank: int, size: int, local_rank: int, local_size: int, device: torch.device) -> None:
+        self.rank, self.size = rank, size
+        self.local_rank, self.local_size = local_rank, local_size
+        self.device = device
+        self.bytes_sent = 0
+
+    @classmethod
+    def start(cls, device: Device = "auto", timeout: float = 1800.0) -> Comm:
+        """Join the ranks that torchrun started, or be the only one.
+
+        Parameters
+        ----------
+        device : {"auto", "cpu", "cuda"}
+            ``auto`` takes CUDA where every rank of this machine can have a device of its own.
+        timeout : float
+            Seconds that a rank waits for the others before it gives up with a RuntimeError.
+
+        Raises
+        ------
+        InputError
+            ``cuda`` on a machine with fewer devices than ranks.
+        """
+        rank, size = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
+        local_rank, local_size = _environment("LOCAL_RANK", 0), _environment("LOCAL_WORLD_SIZE", 1)
+        place = _place(device, local_rank, local_size)
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
+            # TF32 keeps ten bits, too few for a gradient.
+            torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        if size > 1:
+            dist.init_process_group(
+                backend="nccl" if place.type == "cuda" else "gloo",
+                timeout=timedelta(seconds=timeout),
+                device_id=place if place.type == "cuda" else None,
+            )
+        return cls(rank, size, local_rank, local_size, place)
+
+    def close(self) -> None:
+        """Leave the other ranks; harmless when called again."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Leaving in order waits for exchanges under way, and after an error the others may never take part.
+        if kind is None:
+            self.close()
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.any(False)
+
+    def broadcast(self, value: _Object, source: int = 0) -> _Object:
+        """Return the `value` of rank `source`: a small object that can be pickled."""
+        if self.size == 1:
+            return value
+        box = [value if self.rank == source else None]
+        dist.broadcast_object_list(box, src=source)
+        return box[0]  # type: ignore[return-value]
+
+    def any(self, flag: bool) -> bool:
+        """Return whether `flag` is true on any rank."""
+        return bool(self.sum_integers(np.array([flag], dtype=np.int64))[0])
+
+    def sum_integers(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the exact sum over the ranks of an int64 array, the same on all of them."""
+        if self.size == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.int64, device=self.device)
+        dist.all_reduce(total)
+        return total.cpu().numpy()
+
+    def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the rows of all ranks, rank after rank, on every rank.
+
+        Parameters
+        ----------
+        rows : float64 array (n_local, k)
+            `n_local` may differ between the ranks and be 0; `k` is the same everywhere.
+
+        Returns
+        -------
+        float64 array (n_total, k)
+            Not summed, and never reduced by a library: the caller sums in an order that does not depend on
+            the number of ranks.
+        """
+        assert rows.ndim == 2 and rows.dtype == np.float64, (rows.shape, rows.dtype)
+        if self.size == 1:
+            return rows
+        counts = np.zeros(self.size, dtype=np.int64)
+        counts[self.rank] = len(rows)
+        counts = self.sum_integers(counts)
+        padded = torch.zeros(int(counts.max()), rows.shape[1], dtype=torch.float64)
+        padded[: len(rows)] = torch.from_numpy(rows)
+        padded = padded.to(self.device)
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return np.concatenate(
+            [part[:count].cpu().numpy() for part, count in zip(parts, counts.tolist(), strict=True)]
+        )
+
+    def exchange(self, packed: Tensor, send: Sequence[int], receive: Sequence[int]) -> Pending:
+        """Start to send every rank its part of a buffer, and to receive one part from each.
+
+        Parameters
+        ----------
+        packed : contiguous tensor
+            The parts for rank 0, 1, ... one after the other. It must not change before the exchange is over.
+        send, receive : sequence of int
+            Elements for, and from, each rank; 0 is allowed. All ranks take part in the same order.
+
+        Returns
+        -------
+        Pending
+            Its ``wait`` gives the received elements, flat, by rank. Alone, that is `packed` itself.
+        """
+        flat = packed.view(-1)
+        assert sum(send) == flat.numel() and len(send) == len(receive) == self.size, (send, packed.shape)
+        if self.size == 1:
+            return Pending(flat, flat, None)
+        assert max(sum(send), sum(receive)) <= _MOST_ELEMENTS, "exchange in smaller pieces"
+        received = flat.new_empty(sum(receive))
+        work = dist.all_to_all_single(received, flat, list(receive), list(send), async_op=True)
+        self.bytes_sent += (sum(send) - send[self.rank]) * flat.element_size()
+        return Pending(flat, received, work)
+
+    def agree(self, error: BaseException | None) -> None:
+        """Return when no rank has an error, else raise on all of them. Every rank must call this.
+
+        Raises
+        ------
+        InputError, OSError
+            When the lowest failing rank has an InputError or a full disk: the same on every rank.
+        BaseException
+            Any other error: a failing rank raises its own, the rest a RuntimeError that names the lowest
+            failing rank.
+        """
+        if self.size == 1:
+            if error is not None:
+                raise error
+            return
+        if not self.any(error is not None):
+            return
+        told: list[tuple[str, tuple[Any, ...]] | None] = [None] * self.size
+        dist.all_gather_object(told, _words(error))
+        rank, (kind, words) = next((r, said) for r, said in enumerate(told) if said is not None)
+        if error is not None and (rank == self.rank or kind == "other"):
+            raise error
+        if kind == "input":
+            raise InputError(*words) from error
+        if kind == "disk":
+            raise OSError(*words) from error
+        raise RuntimeError(f"rank {rank} failed: {words[0]}")
+
+
+def _words(error: BaseException | None) -> tuple[str, tuple[Any, ...]] | None:
+    """Describe an error to other ranks: its kind, and the arguments to make it again with."""
+    if error is None:
+        return None
+    if isinstance(error, InputError):
+        return "input", (str(error),)
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return "disk", (error.errno, error.strerror, error.filename)
+    return "other", (f"{type(error).__name__}: {error}",)
+
+
+def _environment(name: str, default: int) -> int:
+    return int(os.environ.get(name, default))
+
+
+def _place(device: Device, local_rank: int, local_size: int) -> torch.device:
+    found = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if device == "cuda" and found < local_size:
+        raise InputError(
+            f"runtime.device: expected a CUDA device for each of {local_size} ranks on this machine, "
+            f"found {found}; start {found} ranks or use runtime.device=cpu"
+            if found
+            else "runtime.device: expected a CUDA device, found none; use runtime.device=cpu"
+        )
+    return torch.device("cuda", local_rank) if 0 < local_size <= found else torch.device("cpu")

@@ -1,0 +1,248 @@
+"""Who owns which planes and slices of a volume, and how slices come together and gradients go home."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcrdist.parallel.comm import Comm, Pending
+from mcrdist.parallel.threads import Workers
+
+Work = Callable[[int, Tensor, Tensor | None], None]
+
+# Dimensions that make slices (S, H, W) of a volume (Z, Y, X), by the axis they are normal to.
+_SLICES = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+
+
+def partition(n: int, size: int) -> list[tuple[int, int]]:
+    """Cut ``range(n)`` into `size` near-equal pieces (start, stop), the longer ones first.
+
+    Pieces are empty, at the end, when there are fewer items than pieces.
+    """
+    short, longer = divmod(n, size)
+    starts = [rank * short + min(rank, longer) for rank in range(size + 1)]
+    return list(pairwise(starts))
+
+
+class Slab:
+    """This rank's z-planes of a volume that all ranks hold together.
+
+    Parameters
+    ----------
+    shape : (nz, ny, nx)
+        Voxels of the whole volume. There may be fewer planes than ranks: some slabs are empty then.
+    comm : Comm
+        The ranks.
+    workers : Workers
+        The threads of this rank.
+    dtype : torch.dtype
+        Of the tensors that the slab makes.
+
+    Attributes
+    ----------
+    start, stop, planes : int
+        The slab is ``volume[start:stop]``, with ``planes == stop - start``.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        comm: Comm,
+        workers: Workers,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.shape, self.comm, self.workers, self.dtype = shape, comm, workers, dtype
+        self.owners = [[range(*piece) for piece in partition(n, comm.size)] for n in shape]
+        own = self.owners[0][comm.rank]
+        self.start, self.stop, self.planes = own.start, own.stop, len(own)
+
+    @property
+    def local_shape(self) -> tuple[int, int, int]:
+        """Shape (planes, ny, nx) of this rank's tensors."""
+        return self.planes, self.shape[1], self.shape[2]
+
+    def empty(self) -> Tensor:
+        """Return an uninitialised local tensor (planes, ny, nx)."""
+        return torch.empty(self.local_shape, dtype=self.dtype, device=self.comm.device)
+
+    def zeros(self) -> Tensor:
+        """Return a local tensor (planes, ny, nx) of zeros."""
+        return torch.zeros(self.local_shape, dtype=self.dtype, device=self.comm.device)
+
+    def load(self, read: Callable[[int, int], NDArray[Any]]) -> Tensor:
+        """Return a local tensor of what ``read(start, stop)`` gives: planes (stop - start, ny, nx)."""
+        local = self.empty()
+        if self.planes:
+            local.copy_(torch.from_numpy(np.ascontiguousarray(read(self.start, self.stop))))
+        return local
+
+    def owned(self, axis: int) -> range:
+        """Return the slices normal to `axis` (0: z, 1: y, 2: x) that this rank evaluates."""
+        return self.owners[axis][self.comm.rank]
+
+    def visit(self, axis: int, field: Tensor, gradient: Tensor | None, work: Work, width: int = 16) -> None:
+        """Show `work` this rank's slices normal to `axis`, and bring home what it adds to the gradient.
+
+        Collective. Alone, or along z, `work` sees the field itself. Otherwise the ranks go in rounds of at
+        most `width` slices each; while one round is computed the next one's slices are on their way here and
+        the last one's gradients on their way home. A rank holds at most about ``6 * width`` slices besides
+        `field` and `gradient`, and sends each value of the field, and of the gradient, that belongs elsewhere
+        exactly once.
+
+        Parameters
+        ----------
+        axis : int
+            0: slices (y, x); 1: slices (z, x); 2: slices (z, y).
+        field : tensor (planes, ny, nx)
+            Contiguous.
+        gradient : tensor (planes, ny, nx) or None
+            Added to in place.
+        work : callable (first, slices, gradient) -> None
+            `slices` (S, H, W) are the global slices ``first, ..., first + S - 1``, a strided view; `gradient`
+            is None or a view of the same shape and layout, to be added into in place. It is not called
+            without slices. For a gradient that is bit for bit the same on any number of ranks, `work` adds
+            once to each voxel, and a finished number: not with ``add_(..., alpha=...)``, whose product and
+            sum may be rounded together.
+        width : int
+            Slices a rank and round. All ranks give the same.
+        """
+        order = _SLICES[axis]
+        if axis == 0 or self.comm.size == 1:
+            if len(self.owned(axis)):
+                below = None if gradient is None else gradient.permute(order)
+                work(self.owned(axis).start, field.permute(order), below)
+            return
+        rounds = self._rounds(axis, width)
+        arriving = self.gather(field, axis, rounds[0])
+        home: tuple[Sequence[range], Pending] | None = None
+        for index, cuts in enumerate(rounds):
+            slices = self.whole(arriving.wait(), axis, cuts, field.shape)
+            if index + 1 < len(rounds):
+                arriving = self.gather(field, axis, rounds[index + 1])
+            own = cuts[self.comm.rank]
+            contribution = None if gradient is None else torch.zeros_like(slices)
+            if len(own):
+                below = None if contribution is None else contribution.permute(order)
+                work(own.start, slices.permute(order), below)
+            if gradient is not None and contribution is not None:
+                if home is not None:
+                    self._add(gradient, axis, *home)
+                home = cuts, self.scatter(contribution, axis, cuts, gradient.shape)
+        if gradient is not None and home is not None:
+            self._add(gradient, axis, *home)
+
+    def _rounds(self, axis: int, width: int) -> list[list[range]]:
+        """Cut every rank's slices into rounds: for each round, the slices that each rank takes."""
+        owners = self.owners[axis]
+        count = max(1, -(-max(map(len, owners)) // width))
+        return [[own[k * width : (k + 1) * width] for own in owners] for k in range(count)]
+
+    def _counts(self, axis: int, cuts: Sequence[range], shape: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Elements that go to each rank when slices are gathered, and that come from each."""
+        row = int(np.prod(shape[1:], dtype=np.int64)) // shape[axis]  # elements of a plane in one slice
+        own = len(cuts[self.comm.rank])
+        return (
+            [self.planes * len(cut) * row for cut in cuts],
+            [len(planes) * own * row for planes in self.owners[0]],
+        )
+
+    def _pieces(self, flat: Tensor, axis: int, cuts: Sequence[range], shape: Sequence[int]) -> list[Tensor]:
+        """View a flat buffer as this rank's planes of each rank's slices."""
+        counts, _ = self._counts(axis, cuts, shape)
+        parts = flat.split_with_sizes(counts)
+        return [
+            part.view(self.planes, *shape[1:axis], len(cut), *shape[axis + 1 :])
+            for part, cut in zip(parts, cuts, strict=True)
+        ]
+
+    def gather(self, field: Tensor, axis: int, cuts: Sequence[range]) -> Pending:
+        """Start to bring together, on each rank, the slices of `axis` that `cuts` gives it.
+
+        Parameters
+        ----------
+        field : tensor (planes, ny, nx, ...)
+            May have further dimensions, and other lengths than the slab has along x.
+        axis : int
+            1 or 2.
+        cuts : sequence of range
+            For each rank, the slices it receives. See `whole` for what becomes of them.
+        """
+        send, receive = self._counts(axis, cuts, field.shape)
+        packed = field.new_empty(sum(send))
+        pieces = self._pieces(packed, axis, cuts, field.shape)
+
+        def pack(rank: int) -> None:
+            pieces[rank].copy_(field.narrow(axis, cuts[rank].start, len(cuts[rank])))
+
+        self.workers.map(pack, range(self.comm.size))
+        return self.comm.exchange(packed, send, receive)
+
+    def whole(self, flat: Tensor, axis: int, cuts: Sequence[range], shape: Sequence[int]) -> Tensor:
+        """View what `gather` brought as a part of the volume: (nz, own slices, nx, ...) or (nz, ny, own)."""
+        own = len(cuts[self.comm.rank])
+        # Planes are whole in each rank's part and parts come by rank, so they follow one another in z.
+        return flat.view(self.shape[0], *shape[1:axis], own, *shape[axis + 1 :])
+
+    def scatter(self, part: Tensor, axis: int, cuts: Sequence[range], shape: Sequence[int]) -> Pending:
+        """Start to send a contiguous `part`, laid out as by `whole`, back to where the planes are."""
+        send, receive = self._counts(axis, cuts, shape)
+        return self.comm.exchange(part, receive, send)
+
+    def returned(
+        self, pending: Pending, axis: int, cuts: Sequence[range], shape: Sequence[int]
+    ) -> list[Tensor]:
+        """Wait for `scatter`; return this rank's planes of each rank's slices."""
+        return self._pieces(pending.wait(), axis, cuts, shape)
+
+    def _add(self, gradient: Tensor, axis: int, cuts: Sequence[range], pending: Pending) -> None:
+        pieces = self.returned(pending, axis, cuts, gradient.shape)
+
+        def add(rank: int) -> None:
+            gradient.narrow(axis, cuts[rank].start, len(cuts[rank])).add_(pieces[rank])
+
+        self.workers.map(add, range(self.comm.size))
+
+    def blocks(self, field: Tensor, depth: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Bring z-blocks of `depth` planes together on their writers: block k on rank ``k % size``.
+
+        Collective: every rank must come to the end of the iteration. So keep an error of the loop's body
+        until then, and let the ranks agree on it.
+
+        Parameters
+        ----------
+        field : tensor (planes, ny, nx)
+            Contiguous, of any dtype.
+        depth : int
+            Planes a block; the last block may have fewer.
+
+        Yields
+        ------
+        z0 : int
+            First plane of a block that this rank writes.
+        block : ndarray (planes of the block, ny, nx)
+            Alone on a CPU a view of `field`, otherwise a buffer of its own. One is held at a time.
+        """
+        nz, size, rank = self.shape[0], self.comm.size, self.comm.rank
+        plane = field.shape[1] * field.shape[2]
+        for first in range(0, nz, depth * size):
+            blocks = [
+                range(min(nz, first + depth * k), min(nz, first + depth * (k + 1))) for k in range(size)
+            ]
+            send = [plane * _shared(self.owners[0][rank], block) for block in blocks]
+            receive = [plane * _shared(planes, blocks[rank]) for planes in self.owners[0]]
+            # The blocks of a round follow one another, so what is sent is a piece of the slab as it stands.
+            low = min(max(first, self.start), self.stop) - self.start
+            sent = field[low : low + sum(send) // plane]
+            block = self.comm.exchange(sent, send, receive).wait()
+            if len(blocks[rank]):
+                yield blocks[rank].start, block.view(-1, *field.shape[1:]).cpu().numpy()
+
+
+def _shared(a: range, b: range) -> int:
+    return max(0, min(a.stop, b.stop) - max(a.start, b.start))
