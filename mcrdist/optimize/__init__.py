@@ -1,0 +1,1 @@
+"""Optimisers: they know vectors and a dot product, not microstructures."""

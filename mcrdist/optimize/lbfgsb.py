@@ -1,0 +1,299 @@
+"""Projected L-BFGS in the box [0, 1], on a field of which each rank holds some planes.
+
+Each iteration fixes the variables that sit at a bound and are pushed outward, takes the quasi-Newton step of
+the others in their subspace, and searches along the arc of its projections. The only reductions over the
+field are those of `Products`, which are the same on all ranks; hence all ranks decide alike. On the fields of
+this program one evaluation an iteration is the rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mcrdist.optimize.history import History
+from mcrdist.optimize.products import Map, Products, serial_map
+
+# A variable this close to a bound, and pushed outward, is taken to the bound with a full step (Bertsekas
+# 1982): without the margin, variables that approach a bound would cut the steps of all others short.
+MARGIN = 1e-3
+ARMIJO = 1e-4
+TRIALS = 20
+FIRST_CHANGE = 0.1  # largest change of a variable in a step that no curvature scales
+WINDOW = 10  # iterations over which the relative decrease is measured
+STALL = 1e-6  # relative decrease of an iteration that does not count as progress, ...
+STALLED = 3  # ... and how many of them drop the history
+RECOVERED = 0.99  # of the loss at the last such restart: only below it, another one is worth its evaluations
+
+Function = Callable[[Tensor], tuple[float, Tensor]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """When to stop, and how much to remember.
+
+    Attributes
+    ----------
+    history
+        Curvature pairs kept; each takes two fields of memory.
+    iterations
+        Cap.
+    relative_decrease
+        Stop when the loss fell by less than this fraction an iteration, on average over the last 10.
+    projected_gradient
+        Stop when the largest component of the projected gradient, min(g, x) or min(-g, 1 - x), is not above
+        this.
+    """
+
+    history: int = 10
+    iterations: int = 300
+    relative_decrease: float = 1e-4
+    projected_gradient: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """What a callback is told; iteration 0 is the start. `x` is to be read, not kept: it changes in place."""
+
+    iteration: int
+    loss: float
+    evaluations: int
+    projected_gradient: float
+    step: float
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """The minimiser (the tensor that was given, changed in place) and how it was found."""
+
+    x: Tensor
+    loss: float
+    iterations: int
+    evaluations: int
+    stop: str
+
+
+Callback = Callable[[State], bool | None]
+
+
+def minimize(
+    function: Function,
+    x: Tensor,
+    products: Products,
+    options: Options | None = None,
+    callback: Callback | None = None,
+    planes_map: Map = serial_map,
+) -> Result:
+    """Minimise `function` over fields in [0, 1], in place.
+
+    Memory: (2 history + 1) fields for the history, the gradient and the direction, one for the trial point
+    and a quarter of one (float32) for the free set; with `x` and the gradient that `function` owns, (2
+    history + 4.25) fields. Temporaries are a few planes.
+
+    Parameters
+    ----------
+    function
+        ``function(x) -> (loss, gradient)``; the loss the same float on all ranks, the gradient shaped as `x`.
+        It may return the same tensor each time: the gradient is copied before the next call. It must not keep
+        or change `x`.
+    x
+        (planes, ...), the planes that this rank holds, perhaps none. Changed in place; clamped to [0, 1]
+        first.
+    products
+        Inner products and maxima over all ranks.
+    options
+        See `Options`.
+    callback
+        Called with the `State` at the start and after each iteration; returning True stops. All ranks must
+        return the same.
+    planes_map
+        ``map(work, planes)`` as of a pool of threads; work on different planes is independent.
+
+    Returns
+    -------
+    Result
+        Its `stop` is "relative decrease", "projected gradient", "iteration cap", "no further decrease" or
+        "interrupted".
+
+    Raises
+    ------
+    FloatingPointError
+        Loss or gradient are not finite at the start, or in all trials along a direction, or the gradient at a
+        point that was accepted. The message names the iteration. `x` holds the last good point.
+    """
+    return _Minimizer(function, x, products, options or Options(), callback, planes_map).run()
+
+
+class _Minimizer:
+    def __init__(
+        self,
+        function: Function,
+        x: Tensor,
+        products: Products,
+        options: Options,
+        callback: Callback | None,
+        planes_map: Map,
+    ) -> None:
+        self.function, self.x, self.products = function, x.clamp_(0, 1), products
+        self.options, self.callback, self.planes_map = options, callback, planes_map
+        self.history = History(x, options.history)
+        self.trial = torch.empty_like(x)
+        self.free = torch.empty(x.shape, dtype=torch.bool, device=x.device)
+        self.loss = math.nan
+        self.iteration = self.evaluations = 0
+
+    def run(self) -> Result:
+        self.loss, gradient = self._evaluate(self.x)
+        self.history.gradient.copy_(gradient)
+        start = self.history.rows[:1]
+        if not math.isfinite(self.loss) or not math.isfinite(self.products(start, start, None)[0, 0]):
+            raise FloatingPointError(
+                f"iteration 0: the loss ({self.loss}) or its gradient is not finite at the start"
+            )
+        losses: deque[float] = deque([self.loss], maxlen=WINDOW + 1)
+        stalled, restart_below, step = 0, math.inf, 0.0
+        while True:
+            norm = self._projected_gradient()
+            stop = self._report(norm, step)
+            if stop is None and len(losses) > WINDOW:
+                enough = WINDOW * self.options.relative_decrease * self.loss
+                stop = "relative decrease" if losses[0] - self.loss < enough else None
+            if stop is not None:
+                return self._result(stop)
+            if stalled >= STALLED and self.loss < restart_below and len(self.history):
+                self.history.clear()
+                restart_below = RECOVERED * self.loss
+                losses.clear()  # the restart is given a whole window
+                losses.append(self.loss)
+                stalled = 0
+            self.iteration += 1
+            before = self.loss
+            found = self._step()
+            if found is None:
+                self.iteration -= 1
+                return self._result("no further decrease")
+            step = found
+            losses.append(self.loss)
+            stalled = stalled + 1 if before - self.loss < STALL * abs(before) else 0
+
+    def _report(self, norm: float, step: float) -> str | None:
+        state = State(self.iteration, self.loss, self.evaluations, norm, step, self.x)
+        if self.callback is not None and self.callback(state):
+            return "interrupted"
+        if norm <= self.options.projected_gradient:
+            return "projected gradient"
+        return "iteration cap" if self.iteration >= self.options.iterations else None
+
+    def _result(self, stop: str) -> Result:
+        return Result(self.x, self.loss, self.iteration, self.evaluations, stop)
+
+    def _evaluate(self, x: Tensor) -> tuple[float, Tensor]:
+        self.evaluations += 1
+        return self.function(x)
+
+    def _step(self) -> float | None:
+        """One iteration: the step length, or None when even steepest descent finds no decrease."""
+        self._find_free()
+        while True:
+            c = self.history.coefficients(self.products, self.free)
+            if c is None:
+                self.history.clear()
+                largest = self._maximum(lambda p: (self.history.gradient[p] * self.free[p]).abs().max())
+                coefficients = [(0, -FIRST_CHANGE / largest if largest > 0 else 0.0)]
+            else:
+                coefficients = [(row, float(value)) for row, value in enumerate(c) if value != 0]
+            steepest = not len(self.history)
+            # The direction lives in the row of the next y, which is not needed before the direction has done
+            # its work; that row may belong to the oldest pair, which takes part in the sum: `_combine` goes
+            # plane by plane.
+            self._combine(coefficients, self.history.next_rows()[1])
+            change, direction = self.history.reserve()
+            step = self._search(change, direction)
+            if step is not None or steepest:
+                return step
+            self.history.clear()
+
+    def _find_free(self) -> None:
+        x, g = self.x, self.history.gradient
+
+        def work(p: int) -> None:
+            bound = ((x[p] <= MARGIN) & (g[p] > 0)) | ((x[p] >= 1 - MARGIN) & (g[p] < 0))
+            torch.logical_not(bound, out=self.free[p])
+
+        self.planes_map(work, range(x.shape[0]))
+
+    def _combine(self, coefficients: list[tuple[int, float]], out: Tensor) -> None:
+        """`out` = sum of coefficient times row on the free set, the way to the bound elsewhere."""
+        rows, x = self.history.rows, self.x
+
+        def work(p: int) -> None:
+            # One elementwise operation a row, on whole planes, so that the bits do not depend on how many
+            # planes this rank holds.
+            total = torch.zeros_like(x[p])
+            for row, value in coefficients:
+                total.add_(rows[row, p], alpha=value)
+            to_bound = torch.where(rows[0, p] > 0, -x[p], 1 - x[p])
+            torch.where(self.free[p], total, to_bound, out=out[p])
+
+        self.planes_map(work, range(x.shape[0]))
+
+    def _search(self, change: Tensor, direction: Tensor) -> float | None:
+        """Backtrack along the projection arc; accept, and learn the pair. None: nothing found."""
+        gradient_row = self.history.rows[:1]
+        t, loss = 1.0, math.nan
+
+        def move(p: int) -> None:
+            torch.add(self.x[p], direction[p], alpha=t, out=self.trial[p])
+            self.trial[p].clamp_(0, 1)
+            torch.sub(self.trial[p], self.x[p], out=change[p])
+
+        planes = range(self.x.shape[0])
+        for _ in range(TRIALS):
+            self.planes_map(move, planes)
+            slope = float(self.products(gradient_row, change[None], None)[0, 0])
+            if not slope < 0:
+                # Variables at a bound that the direction pushes outward are held back: what is left may
+                # ascend.
+                t *= 0.5
+                continue
+            loss, gradient = self._evaluate(self.trial)
+            if loss <= self.loss + ARMIJO * slope:
+                self._accept(loss, gradient, direction)
+                return t
+            if math.isfinite(loss):  # the minimum of the parabola, within reason
+                t *= min(max(-0.5 * slope / (loss - self.loss - slope), 0.1), 0.5)
+            else:
+                t *= 0.1
+        if not len(self.history) and not math.isfinite(loss) and not math.isnan(slope) and slope < 0:
+            raise FloatingPointError(
+                f"iteration {self.iteration}: the loss is not finite ({loss}) anywhere near"
+            )
+        return None
+
+    def _accept(self, loss: float, gradient: Tensor, y: Tensor) -> None:
+        torch.sub(gradient, self.history.gradient, out=y)
+        try:
+            self.history.push(self.products)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"iteration {self.iteration}: {error}") from None
+        self.history.gradient.copy_(gradient)
+        self.x.copy_(self.trial)
+        self.loss = loss
+
+    def _projected_gradient(self) -> float:
+        """Largest |x - P(x - g)|, without the cancellation that hides small gradients."""
+        x, g = self.x, self.history.gradient
+        return self._maximum(
+            lambda p: torch.where(g[p] > 0, torch.minimum(g[p], x[p]), torch.minimum(-g[p], 1 - x[p])).max()
+        )
+
+    def _maximum(self, of_plane: Callable[[int], Tensor]) -> float:
+        """Maximum over the planes of all ranks; at least 0, so that ranks without planes have one too."""
+        values = self.planes_map(of_plane, range(self.x.shape[0]))
+        return self.products.maximum(torch.stack([self.x.new_zeros(()), *values]))
