@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,11 +10,13 @@ from torch import Tensor
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.threads import Workers
 
-Fields: TypeAlias = Tensor | Sequence[Tensor]
-
-# Elements of a plane that are multiplied at once in the fields' precision, before float64 takes over: short
-# enough for small rounding errors and, with twenty fields, for the cache of a core.
+# Elements of a plane that are multiplied at once in the fields' precision, before float64 takes over: few
+# enough for small rounding errors.
 _BLOCK = 8192
+# Elements of each field that are copied at once: many enough to be worth a call, few enough for the cache.
+_COPIED = 16384
+# Elements in 64 bytes of float32, the alignment of torch's own memory.
+_ALIGNED = 16
 
 
 class Products:
@@ -34,17 +33,18 @@ class Products:
     def __init__(self, comm: Comm, workers: Workers) -> None:
         self.comm, self.workers = comm, workers
 
-    def __call__(self, A: Fields, B: Fields, mask: Tensor | None = None) -> NDArray[np.float64]:
+    def __call__(self, A: Tensor, B: Tensor, mask: Tensor | None = None) -> NDArray[np.float64]:
         """Return the matrix of inner products of the fields of `A` with those of `B`. Collective.
 
-        Each plane is summed alone, in blocks of one size, and the planes are added in their order, so the
-        result knows neither the slabs nor the threads. The temporaries are a few blocks a thread.
+        Each plane is summed alone, in blocks of fixed shape, and the planes are added in their order, so the
+        result knows neither the slabs nor the threads. The temporaries are 16384 voxels of each field a
+        thread.
 
         Parameters
         ----------
-        A, B : tensor (K, planes, ny, nx), (J, planes, ny, nx), or sequences of tensors (planes, ny, nx)
-            Contiguous, of one dtype. Fields in a sequence need not lie together in memory: nothing is
-            stacked. When `B` is `A` its fields are read once and the result is exactly symmetric.
+        A, B : tensor (K, planes, ny, nx), (J, planes, ny, nx)
+            Of one dtype; each field contiguous. When `B` is `A`, it is read once and the result is exactly
+            symmetric.
         mask : bool tensor (planes, ny, nx), optional
             Voxels that count; all by default.
 
@@ -53,31 +53,26 @@ class Products:
         float64 array (K, J)
             The same on every rank.
         """
-        rows = [_planes(field) for field in A]
-        columns = rows if B is A else [_planes(field) for field in B]
-        masks = None if mask is None else _planes(mask)
-        planes = len(rows[0])
-        sums = torch.zeros(planes, len(rows), len(columns), dtype=torch.float64, device=rows[0].device)
+        planes, voxels = A.shape[1], A.shape[2] * A.shape[3]
+        left, right = A.view(len(A), planes, voxels), B.view(len(B), planes, voxels)
+        weights = None if mask is None else mask.view(1, planes, voxels)
+        width = min(voxels, _BLOCK)
+        depth = max(1, _COPIED // width)
+        sums = torch.zeros(planes, len(A), len(B), dtype=torch.float64, device=A.device)
 
-        def add_plane(plane: int) -> None:
-            left = _blocks(rows, plane)
-            right = left if columns is rows else _blocks(columns, plane)
-            weights = None if masks is None else _split(masks[plane].to(rows[0].dtype))
-            for k in range(len(left)):
-                # Blocks are always copied: a GEMM may sum differently by the alignment of its operands, and
-                # where a plane lies in memory depends on the slab. Fresh tensors are all aligned alike.
-                one = torch.stack(left[k])
-                other = one if right is left else torch.stack(right[k])
-                if weights is not None:
-                    one.mul_(weights[k])  # once suffices, except in a Gram matrix, where 0² = 0 and 1² = 1
-                sums[plane].add_(one @ other.T)
+        def add(start: int) -> None:
+            part = slice(start, min(start + depth, planes))
+            for column in range(0, voxels, width):
+                block = part, slice(column, column + width)
+                ones = _copy(left, block, weights)
+                others = ones if B is A else _copy(right, block, None)
+                pairs = zip(ones.unbind(), others.unbind(), strict=True)
+                sums[part] += torch.stack([one @ other.T for one, other in pairs])
 
-        self.workers.map(add_plane, range(planes))
+        self.workers.map(add, range(0, planes, depth))
         every = self.comm.gather_rows(sums.flatten(1).cpu().numpy())
-        total: NDArray[np.float64] = every.sum(axis=0).reshape(len(rows), len(columns))
-        if columns is rows:
-            total = np.triu(total) + np.triu(total, 1).T
-        return total
+        total: NDArray[np.float64] = every.sum(axis=0).reshape(len(A), len(B))
+        return np.triu(total) + np.triu(total, 1).T if B is A else total
 
     def maximum(self, x: Tensor) -> float:
         """Return the largest element of `x` on any rank; NaN if one is NaN, -inf if there is none."""
@@ -85,15 +80,17 @@ class Products:
         return float(self.comm.gather_rows(np.array([[local]])).max())
 
 
-def _planes(field: Tensor) -> Tensor:
-    return field.view(field.shape[0], field.shape[1] * field.shape[2])
+def _copy(fields: Tensor, block: tuple[slice, slice], weights: Tensor | None) -> Tensor:
+    """Copy some columns of some planes of all `fields` (K, planes, voxels), as (planes, K, columns).
 
-
-def _split(plane: Tensor) -> Sequence[Tensor]:
-    full, rest = divmod(len(plane), _BLOCK)
-    return plane.split_with_sizes([_BLOCK] * full + [rest] * (rest > 0))
-
-
-def _blocks(fields: Sequence[Tensor], plane: int) -> list[tuple[Tensor, ...]]:
-    """Cut one plane of all fields into blocks: for each block, the pieces of the fields."""
-    return list(zip(*(_split(field[plane]) for field in fields), strict=True))
+    A GEMM may sum differently by how its operands are aligned, and where a plane lies in memory depends on
+    the slab. In a copy each row starts at a multiple of 64 bytes, whatever the plane. One of two factors
+    needs the `weights` of 0 and 1; so does a factor that is multiplied with itself.
+    """
+    view = fields[:, *block].transpose(0, 1)
+    planes, count, columns = view.shape
+    copy = view.new_empty(planes, count, -(-columns // _ALIGNED) * _ALIGNED)[:, :, :columns]
+    copy.copy_(view)
+    if weights is not None:
+        copy.mul_(weights[:, *block].transpose(0, 1).to(copy.dtype))
+    return copy

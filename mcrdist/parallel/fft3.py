@@ -1,0 +1,111 @@
+"""Three-dimensional Fourier filters of fields that no rank holds whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcrdist.parallel.slab import Slab
+
+Transfer = Callable[[range], NDArray[Any]]
+Modes = Callable[[int, NDArray[Any]], NDArray[Any] | None]
+
+
+class SlabFFT:
+    """Real DFT of a slab-distributed field: planes (y, x) at home, lines along z on the owners of y-rows.
+
+    Every one-dimensional transform is part of a call of fixed shape, one plane or one row of the spectrum,
+    so the result is bit for bit the same on any number of ranks and threads. A rank holds about three times
+    its share of the spectrum. On a GPU the transforms themselves are done by the CPU.
+
+    Parameters
+    ----------
+    slab : Slab
+        Gives the shape, the ranks and the threads.
+    """
+
+    def __init__(self, slab: Slab) -> None:
+        self.slab = slab
+
+    def filter(self, field: Tensor, transfer: Transfer) -> Tensor:
+        """Multiply the spectrum of a field with a transfer function. Collective.
+
+        Parameters
+        ----------
+        field : tensor (planes, ny, nx)
+            Of float32 or float64; the transform has its precision.
+        transfer : callable (ys: range) -> array (nz, len(ys), nx // 2 + 1)
+            Real or complex, for the modes ky in `ys` in the order of ``numpy.fft.fftfreq``, all kz likewise,
+            and kx as in ``numpy.fft.rfftfreq``. It is called for one row at a time, from several threads.
+
+        Returns
+        -------
+        tensor (planes, ny, nx)
+            The filtered field, of the dtype of `field`.
+        """
+
+        def apply(y: int, modes: NDArray[Any]) -> NDArray[Any]:
+            factor = transfer(range(y, y + 1))
+            assert factor.shape == (len(modes), 1, modes.shape[1]), (factor.shape, modes.shape)
+            product: NDArray[Any] = (modes * factor[:, 0]).astype(modes.dtype, copy=False)
+            return product
+
+        result = self._transform(field, apply)
+        assert result is not None
+        return result
+
+    def visit(self, field: Tensor, see: Callable[[int, NDArray[Any]], None]) -> None:
+        """Show `see` the spectrum, row by row: ``see(y, modes)`` with modes (nz, nx // 2 + 1).
+
+        Each row is seen once, on the rank that owns it, in some thread.
+        """
+
+        def show(y: int, modes: NDArray[Any]) -> None:
+            see(y, modes)
+
+        self._transform(field, show, back=False)
+
+    def _transform(self, field: Tensor, modes: Modes, back: bool = True) -> Tensor | None:
+        slab, comm = self.slab, self.slab.comm
+        nz, ny, nx = slab.shape
+        plane = (ny, nx // 2 + 1)
+        real = field.detach().cpu().numpy()
+        local = np.empty((slab.planes, *plane), dtype=np.result_type(real.dtype, np.complex64))
+
+        def forward(z: int) -> None:
+            local[z] = scipy.fft.rfft2(real[z])
+
+        slab.workers.map(forward, range(slab.planes))
+        # Complex numbers travel as pairs of real ones, which every backend knows.
+        pairs = torch.view_as_real(torch.from_numpy(local)).to(comm.device)
+        cuts, shape = slab.owners[1], pairs.shape
+        part = slab.whole(slab.gather(pairs, 1, cuts).wait(), 1, cuts, shape).cpu()
+        rows = torch.view_as_complex(part).numpy()  # (nz, own y, nx // 2 + 1)
+
+        def along_z(index: int) -> None:
+            changed = modes(slab.owned(1)[index], scipy.fft.fft(rows[:, index], axis=0))
+            if changed is not None:
+                rows[:, index] = scipy.fft.ifft(changed, axis=0)
+
+        slab.workers.map(along_z, range(rows.shape[1]))
+        if not back:
+            return None
+        for piece, cut in zip(
+            slab.returned(slab.scatter(part.to(comm.device), 1, cuts, shape), 1, cuts, shape),
+            cuts,
+            strict=True,
+        ):
+            local[:, cut.start : cut.stop] = torch.view_as_complex(piece.cpu()).numpy()
+        result = np.empty(real.shape, dtype=real.dtype)
+
+        def inverse(z: int) -> None:
+            result[z] = scipy.fft.irfft2(local[z], s=(ny, nx))
+
+        slab.workers.map(inverse, range(slab.planes))
+        return torch.from_numpy(result).to(field.device)

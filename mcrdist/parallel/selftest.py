@@ -1,0 +1,75 @@
+"""Two or more ranks try what a reconstruction needs of them: ``torchrun --nproc-per-node 2 -m mcrdist.parallel.selftest``.
+
+The last line that rank 0 prints says how it went; a rank that finds something wrong raises.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.products import Products
+from mcrdist.parallel.random import noise
+from mcrdist.parallel.slab import Slab
+from mcrdist.parallel.threads import configure
+
+_SHAPE = (61, 67, 64)  # primes: no slab is as large as the other
+_TIMEOUT = 60.0
+
+
+def main() -> None:
+    """Exchange a field and a sum, and check both against arithmetic."""
+    with Comm.start("cpu", timeout=_TIMEOUT) as comm:
+        workers = configure(1)
+        slab = Slab(_SHAPE, comm, workers)
+        start = time.perf_counter()
+        _check_slices(slab)
+        seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        _check_sum(slab)
+        latency = time.perf_counter() - start
+        workers.close()
+        if comm.rank == 0:
+            shape = "x".join(map(str, _SHAPE))
+            rate = comm.bytes_sent / seconds / 1e6
+            print(
+                f"gloo, {comm.size} ranks: field of {shape} exchanged at {rate:.0f} MB/s, "
+                f"sum in {latency * 1e3:.1f} ms",
+                flush=True,
+            )
+
+
+def _check_slices(slab: Slab) -> None:
+    """Give each slice of each axis its number to add: a voxel's gradient is then 2(z + y + x)."""
+    positions = [torch.arange(n, dtype=slab.dtype) for n in slab.shape]
+    z, y, x = torch.meshgrid(positions[0][slab.start : slab.stop], *positions[1:], indexing="ij")
+    field, gradient = z + y + x, slab.zeros()
+
+    def work(first: int, slices: Tensor, below: Tensor | None) -> None:
+        assert below is not None
+        # The mean of a slice's corner and its last voxel tells whether all its planes arrived, in order.
+        numbers = torch.arange(first, first + len(slices), dtype=slices.dtype)
+        if not torch.equal(slices[:, 0, 0], numbers):
+            raise RuntimeError("slices arrived in a wrong order")
+        below.add_(numbers.view(-1, 1, 1))
+
+    for axis in range(3):
+        slab.visit(axis, field, gradient, work)
+    if not torch.equal(gradient, field):
+        raise RuntimeError("a gradient came home to the wrong voxels")
+
+
+def _check_sum(slab: Slab) -> None:
+    local = noise(slab, seed=0, level=0, kind="uniform")
+    fields = torch.stack([local, torch.ones_like(local)])
+    products = Products(slab.comm, slab.workers)(fields, fields)
+    if products[1, 1] != np.prod(slab.shape) or not 0.49 < products[0, 1] / products[1, 1] < 0.51:
+        raise RuntimeError(f"ranks sum wrongly: {products.tolist()}")
+
+
+if __name__ == "__main__":
+    main()
