@@ -159,9 +159,7 @@ def _waves(frequencies: NDArray[np.int64], samples: int, width: int) -> NDArray[
     return np.asarray(waves)
 
 
-def gaussian_field(
-    slab: Slab, comm: Comm, kernel: Floats, seed: int, level: int
-) -> Tensor:
+def gaussian_field(slab: Slab, comm: Comm, kernel: Floats, seed: int, level: int) -> Tensor:
     """White noise through the filter: float64 (planes, ny, nx), mean 0 and variance 1 over the volume.
 
     The same on any number of ranks.

@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.config import ReconstructConfig
@@ -24,7 +26,7 @@ from mcrdist.descriptors.volume_fraction import Greyness, VolumeFraction
 from mcrdist.gaussian import two_phases
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation, Objective
-from mcrdist.optimize.flips import FlipOptions, flip_descent
+from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
 from mcrdist.optimize.lbfgsb import Options, State, minimize
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.products import Products
@@ -86,6 +88,11 @@ class Grid:
         self._weights = {name: w * BALANCE[name] for name, w in config.descriptors.weights.items()}
         self._comm, self._workers = comm, workers
 
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Volume fraction wanted in each direction."""
+        return {name: target.fraction for name, target in self._targets.items()}
+
     def objective(self, smoothing: float, greyness: float | None = None, every: bool = False) -> Objective:
         """The loss with a smoothing of the variation; `greyness` adds that term, `every` those of weight 0."""
         terms = {
@@ -114,7 +121,13 @@ class LevelSolver:
     """Runs the stages of one level on a field."""
 
     def __init__(
-        self, grid: Grid, count: int, config: ReconstructConfig, recorder: Recorder, comm: Comm, workers: Workers
+        self,
+        grid: Grid,
+        count: int,
+        config: ReconstructConfig,
+        recorder: Recorder,
+        comm: Comm,
+        workers: Workers,
     ) -> None:
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
@@ -179,7 +192,41 @@ class LevelSolver:
                 return
 
     def _flip(self, field: Tensor) -> None:
-        raise NotImplementedError
+        objective = self._grid.objective(smoothing=math.inf)
+        slab, seed = self._grid.slab, self._config.seed
+        self._recorder.begin(self._grid.level, self._count, "flip", FLIP_ROUNDS, objective)
+        last: list[Evaluation] = []
+
+        def function(x: Tensor) -> tuple[float, Tensor]:
+            evaluation = objective(x, self._gradient)
+            last[:] = [evaluation]
+            return evaluation.loss, self._gains(x, objective.flip_constants(evaluation))
+
+        def draw(plane: int, iteration: int) -> NDArray[np.float64]:
+            return plane_noise(
+                seed, self._grid.level.number, slab.start + plane, slab.shape[1:], "uniform", iteration
+            )
+
+        def note(state: FlipState) -> bool:
+            return self._recorder.note(self._iterations + state.iteration, state.loss, last[0], field, None)
+
+        selector = GainSelector(
+            self._comm.sum_integers, draw, (slab.start, slab.shape[0]), planes_map=self._workers.map
+        )
+        options = FlipOptions(count=max(40, math.prod(slab.shape) // 1000), iterations=FLIP_ROUNDS)
+        result = flip_descent(function, field, selector, options, note)
+        self._count_in(objective, result.iterations, result.loss)
+
+    def _gains(self, field: Tensor, constants: list[NDArray[np.float64]]) -> Tensor:
+        """By how much the flip of each voxel would lower the loss; overwrites the gradient."""
+        z, y, x = (torch.as_tensor(c, dtype=field.dtype, device=field.device) for c in constants)
+        z = z[self._grid.slab.start : self._grid.slab.stop]
+        return (
+            self._gradient.mul_(field.mul(2.0).sub_(1.0))
+            .sub_(z[:, None, None])
+            .sub_(y[None, :, None])
+            .sub_(x[None, None, :])
+        )
 
     def _count_in(self, objective: Objective, iterations: int, loss: float) -> None:
         self._recorder.level_done(objective)

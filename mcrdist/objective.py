@@ -55,9 +55,7 @@ class Objective:
         The ranks, and the threads of each.
     """
 
-    def __init__(
-        self, slab: Slab, terms: Mapping[str, Sequence[Term]], comm: Comm, workers: Workers
-    ) -> None:
+    def __init__(self, slab: Slab, terms: Mapping[str, Sequence[Term]], comm: Comm, workers: Workers) -> None:
         self.slab = slab
         self.terms = terms
         self.evaluations = 0
@@ -99,7 +97,11 @@ class Objective:
                 stop = min(start + batch, len(slices))
                 part = slices[start:stop]
                 into = None if gradients is None else gradients[start:stop]
-                values = _in_lanes(terms, part, into, self.share) if lanes else _plain(terms, part, into, self.share)
+                values = (
+                    _in_lanes(terms, part, into, self.share)
+                    if lanes
+                    else _plain(terms, part, into, self.share)
+                )
                 rows[first - origin + start : first - origin + stop] = values
 
             self._workers.map(evaluate, range(0, len(slices), batch))
@@ -133,7 +135,9 @@ class Objective:
         }
 
 
-def _plain(terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float) -> NDArray[np.float64]:
+def _plain(
+    terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
+) -> NDArray[np.float64]:
     """Evaluate all terms; add the sum of their gradients in one go, or its rounding would depend on the ranks."""
     own = None if gradient is None else torch.zeros_like(slices)
     errors = [term.accumulate(slices, own, share) for term in terms]

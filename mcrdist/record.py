@@ -87,7 +87,9 @@ class Recorder:
         if self._comm.rank == 0:
             shape = "x".join(map(str, level.shape))
             # disable=None: no bar where standard error is a file
-            self._bar = tqdm(total=cap, desc=f"level {level.number + 1}/{count} {shape} {stage}", disable=None)
+            self._bar = tqdm(
+                total=cap, desc=f"level {level.number + 1}/{count} {shape} {stage}", disable=None
+            )
 
     def end(self) -> None:
         """Close the bar of the stage."""

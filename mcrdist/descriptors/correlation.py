@@ -110,7 +110,9 @@ class LagWindow:
         if memory_order(power)[-1] == 0:  # slices run fastest: the rows first, all columns and slices at once
             native = power.permute(1, 2, 0).reshape(height, frequencies * count)
             partial = (self._rows_t @ native).view(both, frequencies, count)
-            products = torch.bmm(self._columns_t.expand(both, both, frequencies), partial)  # (rows, columns, S)
+            products = torch.bmm(
+                self._columns_t.expand(both, both, frequencies), partial
+            )  # (rows, columns, S)
             products = products.permute(2, 0, 1)
         else:
             partial = torch.bmm(power, self._columns.expand(count, frequencies, both))

@@ -1,0 +1,273 @@
+"""The conductor: micrographs become targets, targets a volume, level by level, coarse to fine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcrdist import gaussian
+from mcrdist.config import ReconstructConfig, to_mapping
+from mcrdist.errors import InputError
+from mcrdist.initial import read_field
+from mcrdist.level import Grid, LevelSolver, Outcome
+from mcrdist.multigrid import Level, levels, perturb, upsample
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.random import noise
+from mcrdist.parallel.slab import Slab
+from mcrdist.parallel.threads import Workers, configure
+from mcrdist.record import GREY, Interrupt, Recorder
+from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
+from mcrdist.store.volume import VolumeWriter
+from mcrdist.targets import AXES, Targets, averaged, load_targets
+
+_Result = TypeVar("_Result")
+
+
+def reconstruct(config: ReconstructConfig) -> Run:
+    """Make the volume that `config` describes; every rank calls this with the same configuration.
+
+    Returns
+    -------
+    Run
+        The run directory, with a complete volume also when the run was interrupted.
+
+    Raises
+    ------
+    InputError
+        Something the user gave does not work; the same on every rank.
+    """
+    # Listening from here on: what torchrun or a user sends while the ranks get ready is not lost either.
+    with (
+        Interrupt().listening() as interrupt,
+        Comm.start(config.runtime.device, config.runtime.timeout) as comm,
+    ):
+        workers = configure(config.runtime.threads, comm.local_size)
+        try:
+            return _Conductor(config, comm, workers, interrupt).run()
+        finally:
+            workers.close()
+
+
+class _Conductor:
+    def __init__(self, config: ReconstructConfig, comm: Comm, workers: Workers, interrupt: Interrupt) -> None:
+        self.config, self.comm, self.workers, self.interrupt = config, comm, workers, interrupt
+        self.dtype = getattr(torch, config.runtime.dtype)
+        shape = config.volume.shape
+        if comm.size > shape[0]:
+            raise InputError(
+                f"torchrun: expected at most {shape[0]} processes, one a plane of volume.shape={list(shape)}, found "
+                f"{comm.size}; start fewer"
+            )
+
+    def run(self) -> Run:
+        targets = self.first(lambda: load_targets(self.config.micrograph, self.config.target))
+        images = {name: targets.micrographs[name].indicator for name in AXES}
+        grids = levels(
+            self.config.volume.shape, images, self.config.levels, self.config.initial.kind == "spectral"
+        )
+        if self.config.initial.kind == "file":
+            grids = [Level(0, grids[-1].shape, 1)]
+        path = self.first(lambda: self._prepare(targets, grids))
+        with self._metrics(path) as writer:
+            recorder = Recorder(self.comm, writer, self.interrupt)
+            self._solve(path, targets, grids, recorder)
+        if self.config.run.report:
+            self.first(lambda: self._report(path))
+        return Run.open(path)
+
+    def first(self, work: Callable[[], _Result]) -> _Result:
+        """Let the first rank do the work; all ranks get its result, or raise its error."""
+        result: Any = None
+        error: BaseException | None = None
+        if self.comm.rank == 0:
+            try:
+                result = work()
+            except Exception as problem:
+                error = problem
+        self.comm.agree(error)
+        return self.comm.broadcast(result)  # type: ignore[no-any-return]
+
+    def each(self, work: Callable[[], None]) -> None:
+        """Let every rank do its own work; all of them raise if one fails."""
+        error: BaseException | None = None
+        try:
+            work()
+        except Exception as problem:
+            error = problem
+        self.comm.agree(error)
+
+    def _prepare(self, targets: Targets, grids: list[Level]) -> Path:
+        """Make the run directory, with everything in it that is known before the work starts."""
+        config = self.config
+        where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
+        described = environment(
+            torch_device=str(self.comm.device), ranks=self.comm.size, threads=self.workers.count
+        )
+        run = RunDirectory.create(where, to_mapping(config), described)
+        write_atomically(run.targets, targets.npz())
+        micrograph = targets.micrographs["z"]
+        size = micrograph.pixel_size
+        VolumeWriter.create(
+            run.volume,
+            [grid.shape for grid in reversed(grids)],
+            None if size is None else (size, size, size),
+            micrograph.unit,
+        )
+        run.write_summary({"status": "interrupted", "shape": list(config.volume.shape), "seed": config.seed})
+        return run.path
+
+    def _metrics(self, path: Path) -> _OptionalWriter:
+        return _OptionalWriter(RunDirectory(path).metrics() if self.comm.rank == 0 else None)
+
+    def _solve(self, path: Path, targets: Targets, grids: list[Level], recorder: Recorder) -> None:
+        config = self.config
+        store = self._open(path)
+        field: Tensor | None = None
+        slab: Slab | None = None
+        done: list[dict[str, Any]] = []
+        outcome: Outcome | None = None
+        for level in grids:
+            fine = Slab(level.shape, self.comm, self.workers, self.dtype)
+            if field is None or slab is None:
+                field = self._start(level, fine, targets)
+            else:
+                field = upsample(field, slab, fine, self.comm)
+                if not recorder.interrupted:
+                    field = perturb(field, fine, config.seed, level.number)
+            slab = fine
+            grid = Grid(level, slab, targets.at(level.factor, level.shape), config, self.comm, self.workers)
+            before = recorder.seconds
+            if not recorder.interrupted and config.method == "descriptors":
+                solver = LevelSolver(grid, len(grids), config, recorder, self.comm, self.workers)
+                outcome = solver.solve(field, finest=level.factor == 1)
+            else:
+                outcome = Outcome(field, gaussian.two_phases(field), float("nan"), 0, 0, "not optimized")
+            done.append(
+                {
+                    "level": level.number,
+                    "shape": list(level.shape),
+                    "iterations": outcome.iterations,
+                    "evaluations": outcome.evaluations,
+                    "seconds": recorder.seconds - before,
+                    "loss": outcome.loss,
+                    "stop": outcome.stop,
+                }
+            )
+            self._write_field(store, len(grids) - 1 - level.number, slab, outcome.relaxed)
+            field = outcome.relaxed
+        assert slab is not None and outcome is not None
+        self._write_phase(store, slab, outcome.rounded)
+        self._summarize(path, grid, outcome, done, recorder)
+
+    def _start(self, level: Level, slab: Slab, targets: Targets) -> Tensor:
+        """The field that the first level starts from."""
+        config = self.config
+        if config.initial.kind == "file":
+            assert config.initial.path is not None
+            return read_field(config.initial.path, slab, self.comm)
+        if config.initial.kind == "noise" and config.method == "descriptors":
+            fraction = float(np.mean([targets.micrographs[name].fraction for name in AXES]))
+            return noise(slab, config.seed, level.number).mul_(0.1).add_(fraction).clamp_(0.0, 1.0)
+        images = {name: averaged(targets.micrographs[name].indicator, level.factor) for name in AXES}
+        grey = level.factor > 1
+        kernel = self.first(lambda: gaussian.fit_kernel(images, level.shape, targets.periodic, grey))
+        field = gaussian.start(slab, self.comm, kernel, images, config.seed, level.number, grey)
+        return field.to(self.dtype)
+
+    def _open(self, path: Path) -> VolumeWriter:
+        return VolumeWriter.open(RunDirectory(path).volume)
+
+    def _write_field(self, store: VolumeWriter, level: int, slab: Slab, field: Tensor) -> None:
+        self._write(
+            slab,
+            field,
+            store.depth,
+            lambda z, block: store.write_field(level, z, block.astype(np.float32, copy=False)),
+        )
+
+    def _write_phase(self, store: VolumeWriter, slab: Slab, field: Tensor) -> None:
+        self._write(slab, field.to(torch.uint8), store.depth, store.write_phase)
+        self.first(store.finish_phase)
+
+    def _write(self, slab: Slab, field: Tensor, depth: int, write: Callable[[int, Any], None]) -> None:
+        """Write whole z-blocks, each by one rank. An error waits until all blocks have gone round."""
+
+        def every() -> None:
+            problem: Exception | None = None
+            for z, block in slab.blocks(field, depth):
+                if problem is None:
+                    try:
+                        write(z, block)
+                    except Exception as error:
+                        problem = error
+            if problem is not None:
+                raise problem
+
+        self.each(every)
+
+    def _summarize(
+        self, path: Path, grid: Grid, outcome: Outcome, done: list[dict[str, Any]], recorder: Recorder
+    ) -> None:
+        """Evaluate the final fields with the exact variation, and write summary.json."""
+        objective = grid.objective(smoothing=0.0, every=True)
+        errors = {
+            "relaxed": objective.relative(objective(outcome.relaxed, None)),
+            "rounded": objective.relative(objective(outcome.rounded, None)),
+        }
+        voxels = float(np.prod(grid.slab.shape))
+        relaxed = outcome.relaxed
+        sums = self.comm.gather_rows(
+            np.array(
+                [
+                    [
+                        float(relaxed.sum(dtype=torch.float64)),
+                        float(outcome.rounded.sum(dtype=torch.float64)),
+                        float(((relaxed > GREY[0]) & (relaxed < GREY[1])).sum()),
+                    ]
+                ]
+            )
+        ).sum(0)
+        summary = {
+            "status": "interrupted" if recorder.interrupted else "complete",
+            "method": self.config.method,
+            "shape": list(grid.slab.shape),
+            "seed": self.config.seed,
+            "ranks": self.comm.size,
+            "threads": self.workers.count,
+            "seconds": recorder.seconds,
+            "memory": recorder.peak_memory,
+            "levels": done,
+            "errors": errors,
+            "volume_fraction": {
+                "target": grid.fractions,
+                "relaxed": sums[0] / voxels,
+                "rounded": sums[1] / voxels,
+            },
+            "grey_fraction": sums[2] / voxels,
+        }
+        self.first(lambda: RunDirectory(path).write_summary(summary))
+
+    def _report(self, path: Path) -> None:
+        from mcrdist.analysis import write_report  # plotting libraries take a second to load
+
+        write_report(path)
+
+
+class _OptionalWriter:
+    """The metrics file on the first rank, nothing elsewhere."""
+
+    def __init__(self, writer: MetricsWriter | None) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> MetricsWriter | None:
+        return self._writer
+
+    def __exit__(self, *exception: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
