@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.descriptors.base import Term
+from mcrdist.descriptors.base import Term, slice_sums
 from mcrdist.descriptors.fft import irfft2, memory_order, rfft2
 
 
@@ -204,7 +204,7 @@ class TwoPointCorrelation(Term):
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
         spectrum = rfft2(slices)
         residual = self.window.crop(_power(spectrum)) - self.target
-        error = residual.to(torch.float64).square().sum((1, 2)).sqrt_() / self.scale
+        error = slice_sums(residual.to(torch.float64).square()).sqrt_() / self.scale
         if gradient is not None:
             # d/dx of weight·share·‖R‖²/scale²: the adjoint of R times 2, with its own 2/N (see _TwoPoint).
             residual *= 4.0 * self.weight * share / (self.scale**2 * self.window.pixels)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.descriptors.base import Term
+from mcrdist.descriptors.base import Term, slice_sums
 
 
 def variation(slices: NDArray[np.float64], periodic: bool) -> NDArray[np.float64]:
@@ -67,7 +67,7 @@ class Variation(Term):
         for axis in (1, 2):
             steps = _difference(slices, axis)
             length, slope = self._length(steps)
-            total += length.sum((1, 2), dtype=torch.float64)
+            total += slice_sums(length)
             slopes.append(slope)
         error = (total / pixels - self.target) / self.scale
         if gradient is not None:

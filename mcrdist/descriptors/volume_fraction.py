@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, float64
+from torch import Tensor
 
-from mcrdist.descriptors.base import Term
+from mcrdist.descriptors.base import Term, slice_sums
 
 
 class VolumeFraction(Term):
@@ -24,9 +24,9 @@ class VolumeFraction(Term):
         self.scale = min(target, 1.0 - target)
 
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
-        error = (slices.mean((1, 2), dtype=float64) - self.target) / self.scale
+        pixels = slices.shape[1] * slices.shape[2]
+        error = (slice_sums(slices) / pixels - self.target) / self.scale
         if gradient is not None:
-            pixels = slices.shape[1] * slices.shape[2]
             slope = error * (2.0 * self.weight * share / (self.scale * pixels))
             gradient += slope.to(gradient.dtype)[:, None, None]
         return error
@@ -47,9 +47,9 @@ class Greyness(Term):
         self.scale = self.norm = fraction * (1.0 - fraction)
 
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
-        error = (slices - slices * slices).mean((1, 2), dtype=float64) / self.scale
+        pixels = slices.shape[1] * slices.shape[2]
+        error = slice_sums(slices - slices * slices) / (pixels * self.scale)
         if gradient is not None:
-            pixels = slices.shape[1] * slices.shape[2]
             slope = self.weight * share / (self.scale * pixels)
             gradient.add_(slices, alpha=-2.0 * slope).add_(slope)
         return error
