@@ -1,0 +1,393 @@
+"""Descriptors against brute force, closed forms and finite differences; and bits that depend on nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcrdist import synthetic
+from mcrdist.descriptors.base import Term
+from mcrdist.descriptors.correlation import (
+    LagWindow,
+    TwoPointCorrelation,
+    two_point,
+    two_point_correlation,
+)
+from mcrdist.descriptors.fft import irfft2, rfft2
+from mcrdist.descriptors.variation import Variation, variation
+from mcrdist.descriptors.volume_fraction import Greyness, VolumeFraction
+
+CPU = torch.device("cpu")
+# (S, H, W) of a volume (Z, Y, X), for slices normal to z, y and x.
+LAYOUTS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+
+
+def random(*shape: int, seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).random(shape)
+
+
+def laid_out(slices: NDArray[np.float64], layout: int) -> Tensor:
+    """The same slices (S, H, W) as a view of a volume."""
+    order = LAYOUTS[layout]
+    volume = np.ascontiguousarray(slices.transpose(np.argsort(order)))
+    view = torch.from_numpy(volume).permute(order)
+    assert view.shape == slices.shape
+    return view
+
+
+def brute_two_point(image: NDArray[np.float64], lags: int, periodic: bool) -> NDArray[np.float64]:
+    height, width = image.shape
+    found = np.empty((2 * lags + 1, lags + 1))
+    for dy in range(-lags, lags + 1):
+        for dx in range(lags + 1):
+            products = [
+                image[y, x] * image[(y + dy) % height, (x + dx) % width]
+                for y in range(height)
+                for x in range(width)
+                if periodic or (0 <= y + dy < height and x + dx < width)
+            ]
+            found[dy + lags, dx] = sum(products) / len(products)
+    return found
+
+
+def brute_variation(image: NDArray[np.float64], periodic: bool) -> float:
+    height, width = image.shape
+    down = [
+        abs(image[(y + 1) % height, x] - image[y, x])
+        for y in range(height - (not periodic))
+        for x in range(width)
+    ]
+    right = [
+        abs(image[y, (x + 1) % width] - image[y, x])
+        for y in range(height)
+        for x in range(width - (not periodic))
+    ]
+    return sum(down) / len(down) + sum(right) / len(right)
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+@pytest.mark.parametrize(
+    ("shape", "lags", "periodic"),
+    [((8, 8), 4, True), ((8, 8), 7, False), ((7, 9), 3, True), ((9, 7), 3, True), ((7, 9), 5, False)],
+)
+def test_two_point_is_the_double_loop(shape: tuple[int, int], lags: int, periodic: bool) -> None:
+    slices = random(3, *shape)
+    found = two_point(slices, lags, periodic)
+    assert found.shape == (3, 2 * lags + 1, lags + 1)
+    for image, s2 in zip(slices, found, strict=True):
+        np.testing.assert_allclose(s2, brute_two_point(image, lags, periodic), atol=1e-13)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("shape", [(8, 8), (7, 9)])
+def test_variation_is_the_double_loop(shape: tuple[int, int], periodic: bool) -> None:
+    slices = random(3, *shape)
+    wanted = [brute_variation(image, periodic) for image in slices]
+    np.testing.assert_allclose(variation(slices, periodic), wanted, rtol=1e-13)
+
+
+def test_rows_and_columns_of_the_window_are_not_exchanged() -> None:
+    """Stripes along the rows are the same all the way along the columns' axis."""
+    image = np.tile((np.arange(12) % 4 < 2).astype(float)[:, None], (1, 10))
+    s2 = two_point(image[None], 4, True)[0]
+    np.testing.assert_allclose(s2[4, :], 0.5, atol=1e-14)  # row lag 0, any column lag
+    np.testing.assert_allclose(s2[4:, 0], [0.5, 0.25, 0.0, 0.25, 0.5], atol=1e-14)
+
+
+def test_a_diagonal_keeps_its_handedness() -> None:
+    image = np.eye(8)
+    s2 = two_point(image[None], 3, True)[0]
+    assert s2[3 + 2, 2] == pytest.approx(1 / 8)
+    assert s2[3 - 2, 2] == pytest.approx(0.0, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "elongated", "checkerboard", "discs", "lamellae"])
+def test_closed_forms(name: str) -> None:
+    structure = synthetic.STRUCTURES[name]
+    rng = np.random.default_rng(7)
+    side, lags, count = 64, 12, 150
+    images = np.stack([structure.draw((side, side), rng) for _ in range(count)]).astype(np.float64)
+    found = two_point(images, lags, True)
+    wanted = structure.s2(synthetic.lag_window(lags), (side, side))
+    error = found.std(0) / np.sqrt(count)
+    assert np.all(np.abs(found.mean(0) - wanted) < 5.0 * error + 1e-6)
+    values = variation(images, True)
+    wanted_variation = structure.variation(2, (side, side))
+    assert abs(values.mean() - wanted_variation) < 5.0 * values.std() / np.sqrt(count) + 1e-6
+
+
+# ------------------------------------------------------------------------------- the window, in any layout
+
+
+@pytest.mark.parametrize("layout", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("shape", "lags"), [((8, 8), 4), ((7, 9), 3), ((9, 8), 4), ((16, 10), 2), ((6, 6), 1)]
+)
+def test_the_window_is_the_inverse_transform(shape: tuple[int, int], lags: int, layout: int) -> None:
+    """L may be half the side, where the lags −L and L are one."""
+    slices = random(5, *shape)
+    window = LagWindow(shape, lags, torch.float64, CPU)
+    found = two_point_correlation(laid_out(slices, layout), window)
+    np.testing.assert_allclose(found.numpy(), two_point(slices, lags, True), atol=1e-13)
+
+
+@pytest.mark.parametrize("layout", [0, 1, 2])
+def test_transforms_in_any_layout(layout: int) -> None:
+    slices = random(3, 7, 10)
+    spectrum = rfft2(laid_out(slices, layout))
+    np.testing.assert_allclose(spectrum.numpy(), np.fft.rfft2(slices), atol=1e-12)
+    np.testing.assert_allclose(irfft2(spectrum, (7, 10)).numpy(), slices, atol=1e-14)
+
+
+@pytest.mark.parametrize(("shape", "lags"), [((5, 6), 2), ((6, 5), 2), ((6, 6), 3), ((4, 4), 2)])
+def test_autograd_of_two_point_correlation(shape: tuple[int, int], lags: int) -> None:
+    window = LagWindow(shape, lags, torch.float64, CPU)
+    slices = torch.from_numpy(random(2, *shape)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: two_point_correlation(x, window), (slices,))
+    volume = torch.from_numpy(random(*shape, 2)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: two_point_correlation(x.permute(2, 0, 1), window), (volume,))
+
+
+# ------------------------------------------------------------------------------------------------ gradients
+
+
+def s2_term(shape: tuple[int, int], lags: int, dtype: torch.dtype = torch.float64) -> TwoPointCorrelation:
+    image = (random(*shape, seed=9) < 0.4).astype(float)
+    window = LagWindow(shape, lags, dtype, CPU)
+    return TwoPointCorrelation(two_point(image[None], lags, True)[0], float(image.mean()), 0.7, window)
+
+
+TERMS: dict[str, Callable[[tuple[int, int]], Term]] = {
+    "s2": lambda shape: s2_term(shape, 2),
+    "s2, half the side": lambda shape: s2_term(shape, min(shape) // 2),
+    "variation": lambda shape: Variation(0.5, 0.7, 0.0),
+    "variation, smoothed": lambda shape: Variation(0.5, 0.7, 0.5),
+    "variation, hardly smoothed": lambda shape: Variation(0.5, 0.7, 0.01),
+    "variation, squared": lambda shape: Variation(0.5, 0.7, math.inf),
+    "volume fraction": lambda shape: VolumeFraction(0.3, 0.7),
+    "greyness": lambda shape: Greyness(0.3, 0.7),
+}
+
+
+@pytest.mark.parametrize("layout", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(6, 6), (5, 7)])
+@pytest.mark.parametrize("name", TERMS)
+def test_gradient_is_that_of_finite_differences(name: str, shape: tuple[int, int], layout: int) -> None:
+    term = TERMS[name](shape)
+    slices = random(3, *shape)  # no two neighbours are within 1e-5 of one another: the kink of |d| is far
+    share = 0.25
+
+    def loss(values: NDArray[np.float64]) -> float:
+        error = term.accumulate(laid_out(values, layout), None, share)
+        return share * float(term.loss(error.numpy()).sum())
+
+    before = random(3, *shape, seed=5)
+    gradient = laid_out(before, layout).clone()
+    view = laid_out(slices, layout)
+    term.accumulate(view, gradient, share)
+    np.testing.assert_array_equal(view.numpy(), slices)  # the field is left alone
+    step = 1e-6
+    for index in np.random.default_rng(1).permutation(slices.size)[:25]:
+        wanted = 0.0
+        for sign in (1, -1):
+            moved = slices.copy()
+            moved.flat[index] += sign * step
+            wanted += sign * loss(moved) / (2 * step)
+        found = float(gradient.numpy().ravel()[index] - before.flat[index])  # it is added to
+        assert found == pytest.approx(wanted, rel=1e-5, abs=1e-8), index
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_the_error_does_not_depend_on_the_gradient_being_wanted(name: str) -> None:
+    slices = torch.from_numpy(random(3, 6, 8))
+    term = TERMS[name]((6, 8))
+    assert torch.equal(
+        term.accumulate(slices, None, 0.1), term.accumulate(slices, torch.zeros_like(slices), 0.1)
+    )
+
+
+def test_errors_are_those_of_the_definition() -> None:
+    slices = random(4, 8, 9)
+    term = s2_term((8, 9), 4)
+    found = term.accumulate(torch.from_numpy(slices), None, 1.0).numpy()
+    off = two_point(slices, 4, True) - term.target.numpy()
+    np.testing.assert_allclose(found * term.scale, np.sqrt((off**2).sum((1, 2))), rtol=1e-12)
+    assert term.norm == pytest.approx(np.linalg.norm(term.target.numpy()))
+    exact = Variation(0.4, 1.0, 0.0).accumulate(torch.from_numpy(slices), None, 1.0).numpy()
+    np.testing.assert_allclose(exact, variation(slices, True) / 0.4 - 1.0, rtol=1e-12)
+    fraction = VolumeFraction(0.8).accumulate(torch.from_numpy(slices), None, 1.0).numpy()
+    np.testing.assert_allclose(fraction, (slices.mean((1, 2)) - 0.8) / 0.2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5, math.inf])
+def test_smoothing_does_not_show_on_two_phases(smoothing: float) -> None:
+    slices = (random(3, 8, 9) < 0.4).astype(float)
+    found = Variation(0.3, 1.0, smoothing).accumulate(torch.from_numpy(slices), None, 1.0)
+    np.testing.assert_allclose(found.numpy(), variation(slices, True) / 0.3 - 1.0, rtol=1e-12)
+
+
+def test_greyness_is_nothing_on_two_phases() -> None:
+    slices = torch.from_numpy((random(3, 8, 9) < 0.4).astype(float))
+    assert torch.all(Greyness(0.4, 1.0).accumulate(slices, None, 1.0) == 0)
+    mixed = torch.full((1, 8, 9), 0.4, dtype=torch.float64)
+    assert float(Greyness(0.4, 1.0).accumulate(mixed, None, 1.0)[0]) == pytest.approx(1.0)
+
+
+# ------------------------------------------------------------------------------------------------ flips
+
+
+def test_flip_of_a_voxel_changes_the_loss_as_told() -> None:
+    """Exactly, but for the square of the change of V, which is known too."""
+    slices = (random(1, 7, 9, seed=3) < 0.4).astype(float)
+    term, share, pixels = Variation(0.6, 0.7, math.inf), 0.25, 63
+
+    def evaluate(values: NDArray[np.float64]) -> float:
+        error = term.accumulate(torch.from_numpy(values), None, share).numpy()
+        return share * float(term.loss(error)[0])
+
+    gradient = torch.zeros(1, 7, 9, dtype=torch.float64)
+    error = term.accumulate(torch.from_numpy(slices), gradient, share).numpy()
+    constant = term.flip_constant(error, (7, 9), share)
+    assert constant.shape == (1,)
+    for index in range(pixels):
+        flipped = slices.copy()
+        flipped.flat[index] = 1.0 - flipped.flat[index]
+        step = float(variation(flipped, True)[0] - variation(slices, True)[0])
+        told = float(gradient.numpy().flat[index]) * (1.0 - 2.0 * slices.flat[index]) + float(constant[0])
+        square = term.weight * share * (step / term.scale) ** 2
+        assert evaluate(flipped) - evaluate(slices) == pytest.approx(told + square, abs=1e-14)
+
+
+@pytest.mark.parametrize("term", [VolumeFraction(0.3), s2_term((6, 6), 2)], ids=lambda t: t.name)
+def test_other_terms_have_no_constant(term: Term) -> None:
+    assert np.all(term.flip_constant(np.ones(3), (6, 6), 0.1) == 0)
+
+
+# ------------------------------------------------------------------------------------------------ phases
+
+
+def test_errors_are_the_same_whichever_phase_is_called_1() -> None:
+    rng = np.random.default_rng(0)
+    image = (rng.random((12, 12)) < 0.1).astype(float)
+    # The same number of voxels, elsewhere.
+    slices = rng.permutation(image.ravel()).reshape(1, 12, 12)
+    window = LagWindow((12, 12), 4, torch.float64, CPU)
+    found = []
+    for this, stack in ((image, slices), (1 - image, 1 - slices)):
+        term = TwoPointCorrelation(two_point(this[None], 4, True)[0], float(this.mean()), 1.0, window)
+        found.append((term.scale, float(term.accumulate(torch.from_numpy(stack), None, 1.0)[0])))
+        assert term.scale <= term.norm
+    assert found[0] == pytest.approx(found[1], rel=1e-10)
+    assert VolumeFraction(0.1).scale == pytest.approx(VolumeFraction(0.9).scale)
+
+
+# ------------------------------------------------------------------------------------------------ bits
+
+
+@pytest.mark.parametrize(
+    ("shape", "lags"), [((31, 29), 8), ((13, 8), 3), ((17, 12), 6), ((16, 16), 8), ((12, 33), 5)]
+)
+@pytest.mark.parametrize("layout", [0, 1, 2])
+def test_bits_do_not_depend_on_how_many_slices_come_at_once(
+    shape: tuple[int, int], lags: int, layout: int
+) -> None:
+    """Ranks and threads hold different numbers of slices, and must find the same errors and gradients.
+
+    Slices normal to x come in lanes of constant number, as the objective gives them; those normal to y with
+    as many others between their rows as the rank received.
+    """
+    lanes, count = 16, 23
+    slices = torch.from_numpy(random(count, *shape).astype(np.float32))
+    terms: list[Term] = [
+        s2_term(shape, lags, torch.float32),
+        Variation(0.5, 1.0, 0.5),
+        Variation(0.5, 1.0, math.inf),
+        Variation(0.5, 1.0, 0.0),
+        VolumeFraction(0.3),
+        Greyness(0.3, 0.5),
+    ]
+
+    def evaluate(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        part = slices[start:stop]
+        if layout == 2:
+            buffer = torch.zeros(*shape, lanes)
+            buffer[..., : len(part)] = part.permute(1, 2, 0)
+            view = buffer.permute(2, 0, 1)
+        elif layout == 1:
+            view = part.permute(1, 0, 2).contiguous().permute(1, 0, 2)
+        else:
+            view = part.clone()
+        gradient = torch.zeros_like(view)
+        errors = torch.stack([term.accumulate(view, gradient, 0.01) for term in terms])
+        return errors[:, : len(part)], gradient[: len(part)].contiguous()
+
+    def in_pieces(size: int) -> tuple[Tensor, Tensor]:
+        parts = [evaluate(start, min(start + size, count)) for start in range(0, count, size)]
+        return torch.cat([errors for errors, _ in parts], 1), torch.cat([gradient for _, gradient in parts])
+
+    errors, gradient = in_pieces(lanes)
+    for size in (1, 2, 3, 5, 7, 8, 11, *(() if layout == 2 else (23,))):
+        again, gradient_again = in_pieces(size)
+        for term, one, other in zip(terms, errors, again, strict=True):
+            assert torch.equal(one, other), (term.name, size)
+        assert torch.equal(gradient, gradient_again), size
+
+
+# ------------------------------------------------------------------------------------------------ properties
+
+images = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=4, max_side=12)).map(
+    lambda a: a.astype(float)
+)
+quick = settings(deadline=None, max_examples=60)
+
+
+@quick
+@given(image=images, periodic=st.booleans())
+def test_s2_of_two_phases(image: NDArray[np.float64], periodic: bool) -> None:
+    lags = min(image.shape) // 2 - (not periodic)
+    s2 = two_point(image[None], lags, periodic)[0]
+    assert s2[lags, 0] == pytest.approx(image.mean(), abs=1e-12)
+    assert s2.min() > -1e-12 and s2.max() < 1.0 + 1e-12
+    np.testing.assert_allclose(s2[:, 0], s2[::-1, 0], atol=1e-12)  # S2(-r) = S2(r)
+    if periodic:
+        assert s2.max() <= image.mean() + 1e-12
+
+
+@quick
+@given(image=images, rows=st.integers(0, 11), columns=st.integers(0, 11))
+def test_periodic_statistics_do_not_move_with_the_image(
+    image: NDArray[np.float64], rows: int, columns: int
+) -> None:
+    lags = min(image.shape) // 2
+    moved = np.roll(image, (rows, columns), (0, 1))
+    stack = np.stack([image, moved])
+    s2 = two_point(stack, lags, True)
+    np.testing.assert_allclose(s2[0], s2[1], atol=1e-12)
+    one, other = variation(stack, True)
+    assert one == pytest.approx(other, abs=1e-12)
+
+
+@quick
+@given(image=images, periodic=st.booleans())
+def test_variation_is_between_0_and_2(image: NDArray[np.float64], periodic: bool) -> None:
+    value = float(variation(image[None], periodic)[0])
+    assert 0.0 <= value <= 2.0 + 1e-12
+    assert (value == 0.0) == (image.min() == image.max())
+    assert value == pytest.approx(float(variation(1.0 - image[None], periodic)[0]))
+
+
+def test_a_chessboard_of_pixels_varies_most() -> None:
+    image = (np.indices((8, 6)).sum(0) % 2).astype(float)
+    assert variation(image[None], True)[0] == 2.0
+    assert variation(image[None], False)[0] == 2.0
