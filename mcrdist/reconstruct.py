@@ -111,13 +111,12 @@ class _Conductor:
         )
         run = RunDirectory.create(where, to_mapping(config), described)
         write_atomically(run.targets, targets.npz())
-        micrograph = targets.micrographs["z"]
-        size = micrograph.pixel_size
+        size, unit = targets.pixel_size or (None, None)
         VolumeWriter.create(
             run.volume,
             [grid.shape for grid in reversed(grids)],
             None if size is None else (size, size, size),
-            micrograph.unit,
+            unit,
         )
         run.write_summary({"status": "interrupted", "shape": list(config.volume.shape), "seed": config.seed})
         return run.path

@@ -14,6 +14,7 @@ from mcrdist.config import MicrographConfig, TargetConfig
 from mcrdist.descriptors.correlation import two_point
 from mcrdist.descriptors.variation import variation
 from mcrdist.errors import InputError
+from mcrdist.imagefile import MICROMETRES
 from mcrdist.micrograph import Micrograph, load
 
 AXES = ("z", "y", "x")
@@ -23,6 +24,8 @@ SETTLED = 0.05
 #: The window that is taken at least, where the micrograph has room for it: shorter ones leave features of a few
 #: pixels undetermined.
 SMALLEST_WINDOW = 16
+#: Pixel sizes that differ by no more than this share are one: files round them.
+SAME_SIZE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,14 @@ class Targets:
             lags = min(self.lags, min(height, width) // 2, _room(image.shape, self.periodic))
             result[name] = describe(image, max(1, lags), self.periodic)
         return result
+
+    @property
+    def pixel_size(self) -> tuple[float, str] | None:
+        """Side of a pixel and its unit, from the first direction that knows them."""
+        for micrograph in self.micrographs.values():
+            if micrograph.pixel_size is not None and micrograph.unit is not None:
+                return micrograph.pixel_size, micrograph.unit
+        return None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything about the finest level as arrays, named as in ``targets.npz``."""
@@ -177,9 +188,13 @@ def _room(shape: tuple[int, ...], periodic: bool) -> int:
 
 
 def _check_pixel_sizes(images: Mapping[str, Micrograph]) -> None:
-    known = {(m.pixel_size, m.unit): m.source for m in images.values() if m.pixel_size is not None}
-    if len(known) > 1:
-        found = ", ".join(f"{size:g} {unit} ({source})" for (size, unit), source in known.items())
+    known: dict[float, str] = {}
+    for micrograph in images.values():
+        if micrograph.pixel_size is not None and micrograph.unit is not None:
+            size = micrograph.pixel_size * MICROMETRES[micrograph.unit]
+            known[size] = f"{micrograph.pixel_size:g} {micrograph.unit} ({micrograph.source})"
+    if known and max(known) > min(known) * (1.0 + SAME_SIZE):
+        found = ", ".join(known.values())
         raise InputError(
             f"micrograph: expected one pixel size in all directions, found {found}; resample the images to one"
         )

@@ -1,0 +1,183 @@
+"""Targets: which window, which average, and which micrograph belongs to which axis."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mcrdist import synthetic
+from mcrdist.config import characterize_from_mapping
+from mcrdist.descriptors.correlation import two_point
+from mcrdist.descriptors.variation import variation
+from mcrdist.errors import InputError
+from mcrdist.targets import SETTLED, SMALLEST_WINDOW, Targets, averaged, describe, load_targets, settled_lag
+
+AXES = ("z", "y", "x")
+
+
+def targets_of(micrograph: Any, **target: Any) -> Targets:
+    config = characterize_from_mapping({"micrograph": micrograph, "target": target})
+    return load_targets(config.micrograph, config.target)
+
+
+def blobs(shape: tuple[int, int] = (96, 96), length: float | tuple[float, ...] = 6.0) -> NDArray[np.uint8]:
+    return synthetic.ThresholdedGaussian(length=length, fraction=0.4).draw(shape, np.random.default_rng(3))
+
+
+# ------------------------------------------------------------------------------------------------ window
+
+
+def test_settled_lag_is_where_the_closed_form_settles() -> None:
+    structure = synthetic.ThresholdedGaussian(length=16.0, fraction=0.45, waves=0.85)
+    image = structure.draw((512, 512), np.random.default_rng(0)).astype(float)
+    lags = np.arange(1, 60)
+    covariance = structure.s2(np.stack([lags, 0 * lags], axis=-1)) - 0.45**2
+    wanted = lags[np.abs(covariance) > SETTLED * 0.45 * 0.55].max() + 1
+    assert abs(settled_lag(image, True) - wanted) <= 2
+    assert abs(settled_lag(image, False) - wanted) <= 2
+
+
+def test_noise_settles_at_once_and_a_checkerboard_never() -> None:
+    noise = (np.random.default_rng(0).random((256, 256)) < 0.5).astype(float)
+    assert settled_lag(noise, True) == 1
+    board = (np.indices((64, 64)) // 8).sum(0) % 2.0
+    assert settled_lag(board, True) >= 15  # a quarter of the image, as far as is looked
+    assert settled_lag(board, True) <= 17
+
+
+def test_window_is_the_longest_of_the_directions_and_has_a_least() -> None:
+    fine, coarse = blobs((192, 192), 2.0), blobs((192, 192), 14.0)
+    assert targets_of({"image": fine}).lags == SMALLEST_WINDOW
+    settled = settled_lag((coarse == 1).astype(float), False)
+    assert settled > SMALLEST_WINDOW
+    assert targets_of({"image": fine, "y": {"image": coarse}}).lags == settled
+
+
+@pytest.mark.parametrize(("periodic", "room"), [(True, 10), (False, 9)])
+def test_window_keeps_to_the_room_there_is(periodic: bool, room: int) -> None:
+    image = blobs((20, 40))
+    assert targets_of({"image": image}, periodic=periodic).lags == room
+    assert targets_of({"image": image}, periodic=periodic, lags=room).lags == room
+    with pytest.raises(InputError, match=rf"found 20x40 pixels for target\.lags={room + 1}") as error:
+        targets_of({"image": image}, periodic=periodic, lags=room + 1)
+    assert f"take target.lags={room} at most" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_smallest_direction_gives_the_room() -> None:
+    small = blobs((64, 22))
+    assert targets_of({"image": blobs(), "x": {"image": small}}).lags == 10
+    with pytest.raises(InputError, match="found 64x22"):
+        targets_of({"image": blobs(), "x": {"image": small}}, lags=12)
+
+
+def test_levels_describe_what_a_slice_has_room_for() -> None:
+    targets = targets_of({"image": blobs()}, lags=7)
+    assert [targets.at(1, (20, 12, 8))[axis].lags for axis in AXES] == [4, 4, 6]
+    assert [targets.at(1, (64, 64, 64))[axis].lags for axis in AXES] == [7, 7, 7]
+    # 96 pixels averaged by 16 are 6, and an open window of 6 pixels reaches 2.
+    assert targets.at(16, (64, 64, 64))["z"].lags == 2
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+def test_averaged() -> None:
+    image = np.arange(7 * 9, dtype=float).reshape(7, 9)
+    found = averaged(image, 3)
+    assert found.shape == (2, 3)
+    for row in range(2):
+        for column in range(3):
+            block = image[3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
+            assert found[row, column] == pytest.approx(block.mean())
+    assert averaged(image, 1) is image
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_a_level_describes_the_averaged_micrograph(periodic: bool) -> None:
+    image = blobs((97, 90))
+    targets = targets_of({"image": image}, periodic=periodic, lags=6)
+    indicator = image.astype(float)
+    for factor in (1, 2, 4):
+        small = averaged(indicator, factor)
+        target = targets.at(factor, (32, 32, 32))["y"]
+        np.testing.assert_allclose(target.s2, two_point(small[None], 6, periodic)[0])
+        assert target.variation == pytest.approx(float(variation(small[None], periodic)[0]))
+        assert target.fraction == pytest.approx(small.mean())
+
+
+def test_the_phase_that_is_asked_for_is_described() -> None:
+    image = blobs()
+    one = targets_of({"image": image}).at(1, (16, 16, 16))["z"].fraction
+    other = targets_of({"image": image, "phase": 0}).at(1, (16, 16, 16))["z"].fraction
+    assert one == pytest.approx(image.mean())
+    assert one + other == pytest.approx(1.0)
+
+
+def test_anisotropic_micrographs_land_on_the_right_axes() -> None:
+    """Rows and columns of the window are those of the planes: z-normal (y, x), y-normal (z, x), x-normal (z, y)."""
+    along_columns, along_rows = blobs((128, 128), (4.0, 16.0)), blobs((128, 128), (16.0, 4.0))
+    round_ones = blobs((128, 128), 4.0)
+    targets = targets_of(
+        {"z": {"image": round_ones}, "y": {"image": along_columns}, "x": {"image": along_rows}}, lags=8
+    )
+    found = targets.at(1, (32, 32, 32))
+
+    def far(axis: str) -> tuple[float, float]:
+        """S2 at 6 pixels along rows' axis and along columns' axis."""
+        s2 = found[axis].s2
+        return float(s2[8 + 6, 0]), float(s2[8, 6])
+
+    assert far("y")[1] > far("y")[0] + 0.05  # persists along x
+    assert far("x")[0] > far("x")[1] + 0.05  # persists along z
+    assert abs(far("z")[0] - far("z")[1]) < 0.03
+    np.testing.assert_array_equal(found["y"].s2, describe(along_columns.astype(float), 8, False).s2)
+
+
+# ------------------------------------------------------------------------------------------------ errors, files
+
+
+def test_pixel_sizes_must_agree() -> None:
+    image = blobs()
+    with pytest.raises(InputError, match="expected one pixel size in all directions") as error:
+        targets_of({"image": image, "pixel_size": 0.5, "x": {"image": image.T.copy(), "pixel_size": 1.0}})
+    assert "0.5 um" in str(error.value) and "1 um" in str(error.value)
+    other = image.T.copy()
+    assert targets_of({"image": image}).pixel_size is None
+    assert targets_of({"image": image, "pixel_size": 0.5, "x": {"image": other}}).pixel_size == (0.5, "um")
+    # Known in one direction, it is known in all.
+    assert targets_of({"image": image, "x": {"image": other, "pixel_size": 2.0}}).pixel_size == (2.0, "um")
+
+
+def test_one_pixel_size_in_two_units() -> None:
+    image = blobs()
+    other = {"image": image.T.copy(), "pixel_size": 500.0, "unit": "nm"}
+    targets_of({"image": image, "pixel_size": 0.5, "unit": "um", "x": other})
+
+
+def test_arrays_and_npz_hold_the_same() -> None:
+    image = blobs()
+    targets = targets_of({"image": image, "pixel_size": 0.5, "phase": 0}, lags=9, periodic=True)
+    arrays = targets.arrays()
+    with np.load(io.BytesIO(targets.npz()), allow_pickle=False) as data:
+        read = {name: data[name] for name in data.files}
+    assert set(read) == set(arrays)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(read[name], values)
+    assert int(read["lags"]) == 9 and bool(read["periodic"])
+    for axis in AXES:
+        assert read[f"{axis}/s2"].shape == (19, 10)
+        np.testing.assert_array_equal(read[f"{axis}/micrograph"], image)
+        assert int(read[f"{axis}/phase"]) == 0
+        assert float(read[f"{axis}/volume_fraction"]) == pytest.approx(1.0 - image.mean())
+        assert float(read[f"{axis}/pixel_size"]) == 0.5
+        assert str(read[f"{axis}/unit"]) == "um"
+        assert "96x96" in str(read[f"{axis}/source"])
+
+
+def test_no_pixel_size_leaves_none_behind() -> None:
+    assert not [name for name in targets_of({"image": blobs()}).arrays() if "pixel" in name or "unit" in name]
