@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +25,6 @@ from mcrdist.record import GREY, Interrupt, Recorder
 from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.targets import AXES, Targets, averaged, load_targets
-
-_Result = TypeVar("_Result")
 
 
 def reconstruct(config: ReconstructConfig) -> Run:
@@ -66,32 +64,20 @@ class _Conductor:
             )
 
     def run(self) -> Run:
-        targets = self.first(lambda: load_targets(self.config.micrograph, self.config.target))
+        targets = self.comm.first(lambda: load_targets(self.config.micrograph, self.config.target))
         images = {name: targets.micrographs[name].indicator for name in AXES}
         grids = levels(
             self.config.volume.shape, images, self.config.levels, self.config.initial.kind == "spectral"
         )
         if self.config.initial.kind == "file":
             grids = [Level(0, grids[-1].shape, 1)]
-        path = self.first(lambda: self._prepare(targets, grids))
+        path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)
             self._solve(path, targets, grids, recorder)
         if self.config.run.report:
-            self.first(lambda: self._report(path))
+            self.comm.first(lambda: self._report(path))
         return Run.open(path)
-
-    def first(self, work: Callable[[], _Result]) -> _Result:
-        """Let the first rank do the work; all ranks get its result, or raise its error."""
-        result: Any = None
-        error: BaseException | None = None
-        if self.comm.rank == 0:
-            try:
-                result = work()
-            except Exception as problem:
-                error = problem
-        self.comm.agree(error)
-        return self.comm.broadcast(result)  # type: ignore[no-any-return]
 
     def each(self, work: Callable[[], None]) -> None:
         """Let every rank do its own work; all of them raise if one fails."""
@@ -175,7 +161,7 @@ class _Conductor:
             return noise(slab, config.seed, level.number).mul_(0.1).add_(fraction).clamp_(0.0, 1.0)
         images = {name: averaged(targets.micrographs[name].indicator, level.factor) for name in AXES}
         grey = level.factor > 1
-        kernel = self.first(lambda: gaussian.fit_kernel(images, level.shape, targets.periodic, grey))
+        kernel = self.comm.first(lambda: gaussian.fit_kernel(images, level.shape, targets.periodic, grey))
         field = gaussian.start(slab, self.comm, kernel, images, config.seed, level.number, grey)
         return field.to(self.dtype)
 
@@ -192,7 +178,7 @@ class _Conductor:
 
     def _write_phase(self, store: VolumeWriter, slab: Slab, field: Tensor) -> None:
         self._write(slab, field.to(torch.uint8), store.depth, store.write_phase)
-        self.first(store.finish_phase)
+        self.comm.first(store.finish_phase)
 
     def _write(self, slab: Slab, field: Tensor, depth: int, write: Callable[[int, Any], None]) -> None:
         """Write whole z-blocks, each by one rank. An error waits until all blocks have gone round."""
@@ -250,7 +236,7 @@ class _Conductor:
             },
             "grey_fraction": sums[2] / voxels,
         }
-        self.first(lambda: RunDirectory(path).write_summary(summary))
+        self.comm.first(lambda: RunDirectory(path).write_summary(summary))
 
     def _report(self, path: Path) -> None:
         from mcrdist.analysis import write_report  # plotting libraries take a second to load

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -188,6 +188,18 @@ class Comm:
         work = dist.all_to_all_single(received, flat, list(receive), list(send), async_op=True)
         self.bytes_sent += (sum(send) - send[self.rank]) * flat.element_size()
         return Pending(flat, received, work)
+
+    def first(self, work: Callable[[], _Object]) -> _Object:
+        """Let the first rank do the work; all ranks get its result, or raise its error as `agree` does."""
+        result: Any = None
+        error: BaseException | None = None
+        if self.rank == 0:
+            try:
+                result = work()
+            except Exception as problem:
+                error = problem
+        self.agree(error)
+        return self.broadcast(result)  # type: ignore[no-any-return]
 
     def agree(self, error: BaseException | None) -> None:
         """Return when no rank has an error, else raise on all of them. Every rank must call this.

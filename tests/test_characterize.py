@@ -1,0 +1,78 @@
+"""``mcrdist characterize``, from the command line and from Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import mcrdist
+from mcrdist import synthetic
+from mcrdist.__main__ import main
+from mcrdist.descriptors.correlation import two_point
+from mcrdist.targets import AXES
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_the_command_line(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    labels = synthetic.micrograph("elongated", (96, 128))
+    Image.fromarray(labels * 255).save("sem.png")
+    settings = ["micrograph.path=sem.png", "micrograph.pixel_size=0.5", "run.dir=look", "target.lags=20"]
+    assert main(["characterize", *settings]) == 0
+    out, err = capfd.readouterr()
+    assert out.splitlines() == [f"targets {directory / 'look'}"]
+    assert err == ""
+    look = directory / "look"
+    assert {path.name for path in look.iterdir()} == {
+        "config.yaml",
+        "environment.json",
+        "targets.npz",
+        "targets.png",
+    }
+    with np.load(look / "targets.npz", allow_pickle=False) as targets:
+        for axis in AXES:
+            wanted = two_point((labels == 1).astype(float)[None], 20, False)[0]
+            np.testing.assert_allclose(targets[f"{axis}/s2"], wanted)
+    assert yaml.safe_load((look / "config.yaml").read_text())["target"]["lags"] == 20
+    assert "packages" in json.loads((look / "environment.json").read_text())
+    with Image.open(look / "targets.png") as picture:
+        assert min(picture.size) > 600
+        assert len(picture.convert("L").getcolors(256) or []) > 50
+
+
+def test_from_python_with_arrays_of_their_own(directory: Path) -> None:
+    one, other = (synthetic.micrograph("discs", (64, 64), seed) for seed in (0, 1))
+    path = mcrdist.characterize(micrograph={"image": one, "y": other}, run={"dir": "look"})
+    assert path == directory / "look"
+    with np.load(path / "targets.npz", allow_pickle=False) as targets:
+        np.testing.assert_array_equal(targets["z/micrograph"], one)
+        np.testing.assert_array_equal(targets["y/micrograph"], other)
+        np.testing.assert_array_equal(targets["x/micrograph"], one)
+
+
+def test_a_directory_in_use_and_a_window_too_wide(
+    directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "look").mkdir()
+    (directory / "look" / "notes.txt").write_text("mine")
+    assert main(["characterize", "micrograph.path=synthetic:discs", "run.dir=look"]) == 2
+    assert "look" in capfd.readouterr().err
+    assert [path.name for path in (directory / "look").iterdir()] == ["notes.txt"]
+    assert main(["characterize", "micrograph.path=synthetic:discs", "run.dir=new", "target.lags=400"]) == 2
+    assert "target.lags" in capfd.readouterr().err
+    assert not (directory / "new").exists()
+
+
+def test_a_directory_is_found_where_none_is_given(directory: Path) -> None:
+    path = mcrdist.characterize(micrograph="synthetic:discs")
+    assert path.parent == directory / "runs"
+    assert (path / "targets.png").is_file()

@@ -1,0 +1,98 @@
+"""One, two and three ranks, and threads: the same loss, gradient, upsampled field and start, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_objective import targets_for, terms_for
+from torch import Tensor
+
+from mcrdist import synthetic
+from mcrdist.gaussian import fit_kernel, gaussian_field, start
+from mcrdist.multigrid import perturb, upsample
+from mcrdist.objective import Objective
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.random import noise
+from mcrdist.parallel.slab import Slab
+from mcrdist.parallel.threads import configure
+
+# Primes, remainders of one slice, fewer planes than ranks.
+SHAPES = ((17, 12, 14), (13, 11, 7), (5, 33, 35), (2, 13, 11), (32, 16, 18), (3, 4, 5))
+UPSAMPLINGS = (((8, 9, 10), (17, 18, 21)), ((2, 5, 4), (5, 9, 8)), ((1, 4, 4), (2, 7, 8)), ((7, 7, 7), (7, 7, 7)))
+STARTS = ((17, 12, 14), (2, 16, 9), (8, 8, 8), (20, 9, 9))
+
+Results = dict[str, Any]
+
+
+def digest(comm: Comm, local: Tensor) -> str:
+    """A hash of the whole field, the same for any number of ranks that hold it."""
+    rows = local.double().flatten(1).numpy()  # exact
+    whole = comm.gather_rows(np.ascontiguousarray(rows))
+    return hashlib.sha256(whole.tobytes()).hexdigest()
+
+
+def compute(threads: int) -> Results:
+    found: Results = {}
+    workers = configure(threads)
+    with Comm.start("cpu", 60.0) as comm:
+        for shape in SHAPES:
+            for dtype in (torch.float32, torch.float64):
+                for smoothing in (0.5, float("inf")):
+                    slab = Slab(shape, comm, workers, dtype)
+                    field = noise(slab, 3, 0, "uniform")
+                    terms = terms_for(shape, targets_for(shape, 5), smoothing, dtype)
+                    objective = Objective(slab, terms, comm, workers)
+                    gradient = slab.empty()
+                    evaluation = objective(field, gradient)
+                    key = f"{shape} {dtype} {smoothing}"
+                    found[f"loss {key}"] = evaluation.loss
+                    found[f"loss without gradient {key}"] = objective(field, None).loss
+                    found[f"gradient {key}"] = digest(comm, gradient)
+                    for axis, errors in evaluation.errors.items():
+                        for name, values in errors.items():
+                            found[f"{axis} {name} {key}"] = values.tolist()
+                    found[f"constants {key}"] = [c.tolist() for c in objective.flip_constants(evaluation)]
+        for coarse, fine in UPSAMPLINGS:
+            small, large = (Slab(shape, comm, workers, torch.float32) for shape in (coarse, fine))
+            above = upsample(noise(small, 3, 0, "uniform"), small, large, comm)
+            found[f"upsampled {coarse} {fine}"] = digest(comm, above)
+            found[f"perturbed {coarse} {fine}"] = digest(comm, perturb(above, large, 3, 1))
+        structure = synthetic.ThresholdedGaussian(length=4.0, fraction=0.4)
+        image = structure.draw((64, 64), np.random.default_rng(0)).astype(float)
+        images = dict.fromkeys("zyx", image)
+        for shape in STARTS:
+            kernel = fit_kernel(images, shape, True, False)
+            slab = Slab(shape, comm, workers, torch.float32)
+            found[f"field {shape}"] = digest(comm, gaussian_field(slab, comm, kernel, 3, 0))
+            for grey in (False, True):
+                begun = start(slab, comm, kernel, images, 3, 0, grey)
+                found[f"start {shape} {grey}"] = digest(comm, begun.float())
+    workers.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone() -> Results:
+    return compute(1)
+
+
+def compare(found: Results, wanted: Results) -> None:
+    assert list(found) == list(wanted)
+    assert not [key for key, value in wanted.items() if found[key] != value]
+
+
+def test_threads(alone: Results) -> None:
+    compare(compute(2), alone)
+
+
+@pytest.mark.parametrize(("ranks", "threads"), [(2, 1), pytest.param(3, 2, marks=pytest.mark.slow)])
+def test_ranks(
+    ranks: int, threads: int, alone: Results, run_ranks: Callable[..., list[Results]]
+) -> None:
+    for found in run_ranks(compute, ranks, threads):
+        compare(found, alone)
