@@ -1,7 +1,7 @@
 """Two or more ranks try out what a reconstruction needs of them.
 
-``torchrun --nproc-per-node 2 -m mcrdist.parallel.selftest``: the last line that rank 0 prints says how it went,
-and a rank that finds something wrong raises.
+``torchrun --nproc-per-node 2 -m mcrdist.parallel.selftest``: the last line that rank 0 prints says how it
+went, and a rank that finds something wrong raises.
 """
 
 from __future__ import annotations
