@@ -162,7 +162,7 @@ class _Minimizer:
             norm = self._projected_gradient()
             stop = self._report(norm, step)
             if stop is None and len(losses) > WINDOW:
-                enough = WINDOW * self.options.relative_decrease * self.loss
+                enough = WINDOW * self.options.relative_decrease * abs(self.loss)
                 stop = "relative decrease" if losses[0] - self.loss < enough else None
             if stop is not None:
                 return self._result(stop)
