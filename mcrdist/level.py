@@ -147,7 +147,8 @@ class LevelSolver:
                 history=options.history,
                 iterations=options.iterations,
                 relative_decrease=options.relative_decrease,
-                projected_gradient=options.projected_gradient,
+                # a voxel's share of the gradient shrinks as the volume grows
+                projected_gradient=options.projected_gradient / math.prod(self._grid.slab.shape),
             ),
         )
         rounded = field

@@ -72,7 +72,7 @@ class OptimizerConfig:
     history: int = setting(integer(1, 100), 8)
     iterations: int = setting(integer(0, example="200"), 200)
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
-    projected_gradient: float = setting(number(0, example="1e-8"), 1e-8)
+    projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,7 @@ class GainSelector:
         planes: tuple[int, int],
         *,
         share: float = 0.3,
-        crowding: float = 3.0,
+        crowding: float = 1.0,
         planes_map: Map = serial_map,
     ) -> None:
         assert 0 < share <= 1, share
@@ -208,7 +208,10 @@ class GainSelector:
                 mask[p] = torch.from_numpy(self._keys(gain, p, iteration) >= threshold)
 
         self.planes_map(choose, planes)
-        chosen = self._thin(mask, count, iteration)
+        chosen = self._thin(mask, iteration)
+        if chosen == 0 and threshold is not None:  # the dice took the last ones too
+            self.planes_map(choose, planes)
+            chosen = int(self._counts(mask)[: self.total].sum())
         return Selection(mask, chosen)
 
     def _subset(self, plane: int, iteration: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -249,7 +252,7 @@ class GainSelector:
             prefix = (prefix << 16) | (65535 - digit)
         return prefix
 
-    def _thin(self, mask: Tensor, count: int, iteration: int) -> int:
+    def _thin(self, mask: Tensor, iteration: int) -> int:
         """Drop voxels of crowded slices; the number that is left, on all ranks."""
         nz, (ny, nx) = self.total, mask.shape[1:]
         counts = self._counts(mask)
@@ -265,7 +268,8 @@ class GainSelector:
         def thin(p: int) -> None:
             _, uniform = self._subset(p, iteration)
             odds = np.minimum(keep[0][self.start + p], np.minimum(keep[1][:, None], keep[2][None, :]))
-            mask[p] &= torch.from_numpy(uniform < odds).to(mask.device)
+            # The digits that broke no ties: those who won a tie must not fare worse (or better) here.
+            mask[p] &= torch.from_numpy(uniform * 65536 % 1 < odds).to(mask.device)
 
         self.planes_map(thin, range(mask.shape[0]))
         return int(self._counts(mask)[:nz].sum())

@@ -24,6 +24,10 @@ from mcrdist.optimize.products import Map, Products, serial_map
 MARGIN = 1e-3
 ARMIJO = 1e-4
 TRIALS = 20
+# Where the loss is concave along a step (about a saddle: a noisy start is one) there is no curvature to learn
+# and the steps that the old one scales are far too short: each such step makes the next one longer.
+EXPANSION = 10.0
+ROUNDING = 2.0**-52  # a decrease by this fraction of the loss cannot be seen
 FIRST_CHANGE = 0.1  # largest change of a variable in a step that no curvature scales
 WINDOW = 10  # iterations over which the relative decrease is measured
 STALL = 1e-6  # relative decrease of an iteration that does not count as progress, ...
@@ -146,6 +150,7 @@ class _Minimizer:
         self.trial = torch.empty_like(x)
         self.free = torch.empty(x.shape, dtype=torch.bool, device=x.device)
         self.loss = math.nan
+        self.first_trial = 1.0
         self.iteration = self.evaluations = 0
 
     def run(self) -> Result:
@@ -162,7 +167,7 @@ class _Minimizer:
             norm = self._projected_gradient()
             stop = self._report(norm, step)
             if stop is None and len(losses) > WINDOW:
-                enough = WINDOW * self.options.relative_decrease * self.loss
+                enough = WINDOW * self.options.relative_decrease * abs(self.loss)
                 stop = "relative decrease" if losses[0] - self.loss < enough else None
             if stop is not None:
                 return self._result(stop)
@@ -215,6 +220,7 @@ class _Minimizer:
             self._combine(coefficients, self.history.next_rows()[1])
             change, direction = self.history.reserve()
             step = self._search(change, direction)
+            self.first_trial = self.first_trial if step is not None else 1.0
             if step is not None or steepest:
                 return step
             self.history.clear()
@@ -246,7 +252,7 @@ class _Minimizer:
     def _search(self, change: Tensor, direction: Tensor) -> float | None:
         """Backtrack along the projection arc; accept, and learn the pair. None: nothing found."""
         gradient_row = self.history.rows[:1]
-        t, loss = 1.0, math.nan
+        t, loss = self.first_trial, self.loss
 
         def move(p: int) -> None:
             torch.add(self.x[p], direction[p], alpha=t, out=self.trial[p])
@@ -257,7 +263,9 @@ class _Minimizer:
         for _ in range(TRIALS):
             self.planes_map(move, planes)
             slope = float(self.products(gradient_row, change[None], None)[0, 0])
-            if not slope < 0:
+            if abs(slope) <= ROUNDING * abs(self.loss):
+                break
+            if slope > 0:
                 # Variables at a bound that the direction pushes outward are held back: what is left may
                 # ascend.
                 t *= 0.5
@@ -270,7 +278,7 @@ class _Minimizer:
                 t *= min(max(-0.5 * slope / (loss - self.loss - slope), 0.1), 0.5)
             else:
                 t *= 0.1
-        if not len(self.history) and not math.isfinite(loss) and not math.isnan(slope) and slope < 0:
+        if not len(self.history) and not math.isfinite(loss):
             raise FloatingPointError(
                 f"iteration {self.iteration}: the loss is not finite ({loss}) anywhere near"
             )
@@ -279,9 +287,10 @@ class _Minimizer:
     def _accept(self, loss: float, gradient: Tensor, y: Tensor) -> None:
         torch.sub(gradient, self.history.gradient, out=y)
         try:
-            self.history.push(self.products)
+            learnt = self.history.push(self.products)
         except FloatingPointError as error:
             raise FloatingPointError(f"iteration {self.iteration}: {error}") from None
+        self.first_trial = 1.0 if learnt else EXPANSION * self.first_trial
         self.history.gradient.copy_(gradient)
         self.x.copy_(self.trial)
         self.loss = loss

@@ -14,7 +14,6 @@ from torch import Tensor
 from mcrdist.parallel.slab import Slab
 
 Transfer = Callable[[range], NDArray[Any]]
-Modes = Callable[[int, NDArray[Any]], NDArray[Any] | None]
 
 
 class SlabFFT:
@@ -49,29 +48,6 @@ class SlabFFT:
         tensor (planes, ny, nx)
             The filtered field, of the dtype of `field`.
         """
-
-        def apply(y: int, modes: NDArray[Any]) -> NDArray[Any]:
-            factor = transfer(range(y, y + 1))
-            assert factor.shape == (len(modes), 1, modes.shape[1]), (factor.shape, modes.shape)
-            product: NDArray[Any] = (modes * factor[:, 0]).astype(modes.dtype, copy=False)
-            return product
-
-        result = self._transform(field, apply)
-        assert result is not None
-        return result
-
-    def visit(self, field: Tensor, see: Callable[[int, NDArray[Any]], None]) -> None:
-        """Show `see` the spectrum, row by row: ``see(y, modes)`` with modes (nz, nx // 2 + 1).
-
-        Each row is seen once, on the rank that owns it, in some thread.
-        """
-
-        def show(y: int, modes: NDArray[Any]) -> None:
-            see(y, modes)
-
-        self._transform(field, show, back=False)
-
-    def _transform(self, field: Tensor, modes: Modes, back: bool = True) -> Tensor | None:
         slab, comm = self.slab, self.slab.comm
         nz, ny, nx = slab.shape
         plane = (ny, nx // 2 + 1)
@@ -89,19 +65,17 @@ class SlabFFT:
         rows = torch.view_as_complex(part).numpy()  # (nz, own y, nx // 2 + 1)
 
         def along_z(index: int) -> None:
-            changed = modes(slab.owned(1)[index], scipy.fft.fft(rows[:, index], axis=0))
-            if changed is not None:
-                rows[:, index] = scipy.fft.ifft(changed, axis=0)
+            y = slab.owned(1)[index]
+            factor = transfer(range(y, y + 1))
+            assert factor.shape == (nz, 1, plane[1]), factor.shape
+            modes = scipy.fft.fft(rows[:, index], axis=0) * factor[:, 0]
+            rows[:, index] = scipy.fft.ifft(modes.astype(rows.dtype, copy=False), axis=0)
 
         slab.workers.map(along_z, range(rows.shape[1]))
-        if not back:
-            return None
-        for piece, cut in zip(
-            slab.returned(slab.scatter(part.to(comm.device), 1, cuts, shape), 1, cuts, shape),
-            cuts,
-            strict=True,
-        ):
-            local[:, cut.start : cut.stop] = torch.view_as_complex(piece.cpu()).numpy()
+        if comm.size > 1:  # alone, the rows are those of `local`
+            home = slab.scatter(part.to(comm.device), 1, cuts, shape)
+            for piece, cut in zip(slab.returned(home, 1, cuts, shape), cuts, strict=True):
+                local[:, cut.start : cut.stop] = torch.view_as_complex(piece.cpu()).numpy()
         result = np.empty(real.shape, dtype=real.dtype)
 
         def inverse(z: int) -> None:

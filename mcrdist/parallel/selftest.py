@@ -1,7 +1,8 @@
-"""Two or more ranks try what a reconstruction needs of them: ``torchrun --nproc-per-node 2 -m mcrdist.parallel.selftest``.
+"""Two or more ranks try out what a reconstruction needs of them.
 
-The last line that rank 0 prints says how it went; a rank that finds something wrong raises.
-"""  # noqa: E501
+``torchrun --nproc-per-node 2 -m mcrdist.parallel.selftest``: the last line that rank 0 prints says how it
+went, and a rank that finds something wrong raises.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import configure
 
-_SHAPE = (61, 67, 64)  # primes: no slab is as large as the other
+_SHAPE = (61, 67, 64)  # odd: slabs differ in size
 _TIMEOUT = 60.0
 
 
@@ -26,36 +27,38 @@ def main() -> None:
     with Comm.start("cpu", timeout=_TIMEOUT) as comm:
         workers = configure(1)
         slab = Slab(_SHAPE, comm, workers)
-        start = time.perf_counter()
         _check_slices(slab)
-        seconds = time.perf_counter() - start
-        start = time.perf_counter()
         _check_sum(slab)
+        comm.barrier()  # so far the ranks have also made their connections; now they are timed
+        start, sent = time.perf_counter(), comm.bytes_sent
+        _check_slices(slab)
+        rate = (comm.bytes_sent - sent) / (time.perf_counter() - start) / 1e6
+        start = time.perf_counter()
+        comm.gather_rows(np.zeros((slab.planes, 1)))
         latency = time.perf_counter() - start
         workers.close()
         if comm.rank == 0:
             shape = "x".join(map(str, _SHAPE))
-            rate = comm.bytes_sent / seconds / 1e6
             print(
                 f"gloo, {comm.size} ranks: field of {shape} exchanged at {rate:.0f} MB/s, "
-                f"sum in {latency * 1e3:.1f} ms",
+                f"sums in {latency * 1e3:.1f} ms",
                 flush=True,
             )
 
 
 def _check_slices(slab: Slab) -> None:
-    """Give each slice of each axis its number to add: a voxel's gradient is then 2(z + y + x)."""
+    """Let each slice of each axis add its number: a voxel's gradient is then z + y + x, as is the field."""
     positions = [torch.arange(n, dtype=slab.dtype) for n in slab.shape]
     z, y, x = torch.meshgrid(positions[0][slab.start : slab.stop], *positions[1:], indexing="ij")
     field, gradient = z + y + x, slab.zeros()
 
     def work(first: int, slices: Tensor, below: Tensor | None) -> None:
         assert below is not None
-        # The mean of a slice's corner and its last voxel tells whether all its planes arrived, in order.
-        numbers = torch.arange(first, first + len(slices), dtype=slices.dtype)
-        if not torch.equal(slices[:, 0, 0], numbers):
-            raise RuntimeError("slices arrived in a wrong order")
-        below.add_(numbers.view(-1, 1, 1))
+        numbers, rows, columns = (torch.arange(n, dtype=slices.dtype) for n in slices.shape)
+        numbers = (numbers + first).view(-1, 1, 1)
+        if not torch.equal(slices, numbers + rows.view(-1, 1) + columns):
+            raise RuntimeError("slices arrived wrongly")
+        below.add_(numbers)
 
     for axis in range(3):
         slab.visit(axis, field, gradient, work)
