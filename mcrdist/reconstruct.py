@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from mcrdist.record import GREY, Interrupt, Recorder
 from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.targets import AXES, Targets, averaged, load_targets
+
+_Result = TypeVar("_Result")
 
 
 def reconstruct(config: ReconstructConfig) -> Run:
@@ -69,24 +71,37 @@ class _Conductor:
         grids = levels(
             self.config.volume.shape, images, self.config.levels, self.config.initial.kind == "spectral"
         )
-        if self.config.initial.kind == "file":
+        if self.config.initial.kind == "file" or self.config.method == "gaussian":
             grids = [Level(0, grids[-1].shape, 1)]
+        given = self._given(
+            grids[0]
+        )  # before anything is written: a start that does not fit leaves no traces
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)
-            self._solve(path, targets, grids, recorder)
+            self._solve(path, targets, grids, given, recorder)
         if self.config.run.report:
             self.comm.first(lambda: self._report(path))
         return Run.open(path)
 
-    def each(self, work: Callable[[], None]) -> None:
+    def each(self, work: Callable[[], _Result]) -> _Result:
         """Let every rank do its own work; all of them raise if one fails."""
+        result: Any = None
         error: BaseException | None = None
         try:
-            work()
+            result = work()
         except Exception as problem:
             error = problem
         self.comm.agree(error)
+        return result  # type: ignore[no-any-return]
+
+    def _given(self, level: Level) -> Tensor | None:
+        """The start that the user gives, if any."""
+        initial = self.config.initial
+        if initial.kind != "file":
+            return None
+        assert initial.path is not None
+        return read_field(initial.path, Slab(level.shape, self.comm, self.workers, self.dtype), self.comm)
 
     def _prepare(self, targets: Targets, grids: list[Level]) -> Path:
         """Make the run directory, with everything in it that is known before the work starts."""
@@ -108,20 +123,23 @@ class _Conductor:
         return run.path
 
     def _metrics(self, path: Path) -> _OptionalWriter:
-        return _OptionalWriter(RunDirectory(path).metrics() if self.comm.rank == 0 else None)
+        return _OptionalWriter(
+            self.each(lambda: RunDirectory(path).metrics() if self.comm.rank == 0 else None)
+        )
 
-    def _solve(self, path: Path, targets: Targets, grids: list[Level], recorder: Recorder) -> None:
+    def _solve(
+        self, path: Path, targets: Targets, grids: list[Level], field: Tensor | None, recorder: Recorder
+    ) -> None:
         config = self.config
-        store = self._open(path)
-        field: Tensor | None = None
+        store = self.each(lambda: VolumeWriter.open(RunDirectory(path).volume))
         slab: Slab | None = None
         done: list[dict[str, Any]] = []
         outcome: Outcome | None = None
         for level in grids:
             fine = Slab(level.shape, self.comm, self.workers, self.dtype)
-            if field is None or slab is None:
+            if field is None:
                 field = self._start(level, fine, targets)
-            else:
+            elif slab is not None:
                 field = upsample(field, slab, fine, self.comm)
                 if not recorder.interrupted:
                     field = perturb(field, fine, config.seed, level.number)
@@ -153,9 +171,6 @@ class _Conductor:
     def _start(self, level: Level, slab: Slab, targets: Targets) -> Tensor:
         """The field that the first level starts from."""
         config = self.config
-        if config.initial.kind == "file":
-            assert config.initial.path is not None
-            return read_field(config.initial.path, slab, self.comm)
         if config.initial.kind == "noise" and config.method == "descriptors":
             fraction = float(np.mean([targets.micrographs[name].fraction for name in AXES]))
             return noise(slab, config.seed, level.number).mul_(0.1).add_(fraction).clamp_(0.0, 1.0)
@@ -164,9 +179,6 @@ class _Conductor:
         kernel = self.comm.first(lambda: gaussian.fit_kernel(images, level.shape, targets.periodic, grey))
         field = gaussian.start(slab, self.comm, kernel, images, config.seed, level.number, grey)
         return field.to(self.dtype)
-
-    def _open(self, path: Path) -> VolumeWriter:
-        return VolumeWriter.open(RunDirectory(path).volume)
 
     def _write_field(self, store: VolumeWriter, level: int, slab: Slab, field: Tensor) -> None:
         self._write(

@@ -59,9 +59,7 @@ def test_from_python_with_arrays_of_their_own(directory: Path) -> None:
         np.testing.assert_array_equal(targets["x/micrograph"], one)
 
 
-def test_a_directory_in_use_and_a_window_too_wide(
-    directory: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_directory_in_use_and_a_window_too_wide(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (directory / "look").mkdir()
     (directory / "look" / "notes.txt").write_text("mine")
     assert main(["characterize", "micrograph.path=synthetic:discs", "run.dir=look"]) == 2

@@ -23,7 +23,12 @@ from mcrdist.parallel.threads import configure
 
 # Primes, remainders of one slice, fewer planes than ranks.
 SHAPES = ((17, 12, 14), (13, 11, 7), (5, 33, 35), (2, 13, 11), (32, 16, 18), (3, 4, 5))
-UPSAMPLINGS = (((8, 9, 10), (17, 18, 21)), ((2, 5, 4), (5, 9, 8)), ((1, 4, 4), (2, 7, 8)), ((7, 7, 7), (7, 7, 7)))
+UPSAMPLINGS = (
+    ((8, 9, 10), (17, 18, 21)),
+    ((2, 5, 4), (5, 9, 8)),
+    ((1, 4, 4), (2, 7, 8)),
+    ((7, 7, 7), (7, 7, 7)),
+)
 STARTS = ((17, 12, 14), (2, 16, 9), (8, 8, 8), (20, 9, 9))
 
 Results = dict[str, Any]
@@ -91,8 +96,6 @@ def test_threads(alone: Results) -> None:
 
 
 @pytest.mark.parametrize(("ranks", "threads"), [(2, 1), pytest.param(3, 2, marks=pytest.mark.slow)])
-def test_ranks(
-    ranks: int, threads: int, alone: Results, run_ranks: Callable[..., list[Results]]
-) -> None:
+def test_ranks(ranks: int, threads: int, alone: Results, run_ranks: Callable[..., list[Results]]) -> None:
     for found in run_ranks(compute, ranks, threads):
         compare(found, alone)

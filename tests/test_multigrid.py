@@ -91,9 +91,7 @@ def up(coarse: NDArray[np.float64], shape: Shape) -> NDArray[np.float64]:
 def test_upsample_is_periodic_trilinear_interpolation(coarse: Shape, fine: Shape) -> None:
     field = np.random.default_rng(0).random(coarse)
     positions = [(np.arange(n) + 0.5) * m / n - 0.5 for m, n in zip(coarse, fine, strict=True)]
-    wanted = ndimage.map_coordinates(
-        field, np.meshgrid(*positions, indexing="ij"), order=1, mode="grid-wrap"
-    )
+    wanted = ndimage.map_coordinates(field, np.meshgrid(*positions, indexing="ij"), order=1, mode="grid-wrap")
     found = up(field, fine)
     assert found.shape == fine
     np.testing.assert_allclose(found, wanted, atol=1e-13)

@@ -97,6 +97,13 @@ class Correlation:
         return int(self.wanted.shape[1]) - 1
 
 
+def _cropped(s2: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """S2 on lags up to `most`: a periodic plane has no longer ones than half its shorter side."""
+    lags = s2.shape[1] - 1
+    kept = min(lags, most)
+    return s2[lags - kept : lags + kept + 1, : kept + 1]
+
+
 def correlations(volume: Volume, targets: Mapping[str, NDArray[Any]], most: int = 64) -> list[Correlation]:
     """S2 and variation of the rounded volume's planes against the targets, direction by direction.
 
@@ -115,8 +122,8 @@ def correlations(volume: Volume, targets: Mapping[str, NDArray[Any]], most: int 
     for axis, count in zip(AXES, volume.shape, strict=True):
         if f"{axis}/s2" not in targets:
             continue
-        wanted = np.asarray(targets[f"{axis}/s2"], np.float64)
         slices = indicator(found[axis])
+        wanted = _cropped(np.asarray(targets[f"{axis}/s2"], np.float64), min(slices.shape[1:]) // 2)
         batches = [slices[k : k + _BATCH].astype(np.float64) for k in range(0, len(slices), _BATCH)]
         got = np.concatenate([two_point(batch, wanted.shape[1] - 1, True) for batch in batches])
         rough = np.concatenate([variation(batch, True) for batch in batches])
