@@ -19,8 +19,8 @@ from mcrdist.targets import averaged
 #: A level is worth solving while averaging leaves the micrographs this share of their variance: below, their
 #: features are smaller than a voxel, and what is settled there is made undone, or worse, survives as blocks.
 RESOLVED = 0.5
-#: Standard deviation of the noise that is added after upsampling, in grey values: enough to break the symmetry of
-#: voxels that come from one coarse voxel.
+#: Standard deviation of the noise that is added after upsampling, in grey values: enough to break the
+#: symmetry of voxels that come from one coarse voxel.
 UPSAMPLING_NOISE = 0.02
 
 
@@ -41,9 +41,9 @@ def levels(
 ) -> list[Level]:
     """The grids to solve on, coarsest first.
 
-    Each has half the voxels a side of the next, rounded. Where the configuration leaves it open, a spectral start
-    (`smooth_start`) begins on the finest, since it has all length scales in it from the beginning; any other begins
-    on the coarsest that resolves the micrographs and has at least 8 voxels a side.
+    Each has half the voxels a side of the next, rounded. Where the configuration leaves it open, a spectral
+    start (`smooth_start`) begins on the finest, since it has all length scales in it from the beginning; any
+    other begins on the coarsest that resolves the micrographs and has at least 8 voxels a side.
     """
     smallest = config.coarsest or 8
     factors = [1]
@@ -124,7 +124,7 @@ def _along(field: Tensor, axis: int, n: int) -> Tensor:
 
 
 def _stencil(coarse: int, fine: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For each fine cell centre, the coarse cell below it (periodic), and the weight of the one above that."""
+    """For each fine cell centre, the coarse cell below it (periodic), and the weight of the next one."""
     position = (np.arange(fine) + 0.5) * (coarse / fine) - 0.5
     below = np.floor(position).astype(np.int64)
     return below % coarse, position - below

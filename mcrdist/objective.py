@@ -1,8 +1,8 @@
 """The loss of a volume and its gradient: every slice of every direction against its target (Eqs. 3 and 9).
 
-The work on a slice is single-threaded; threads, like ranks, take different slices. What crosses slices is summed
-in float64 in the order of the slices, so the loss does not depend, to the last bit, on how many of either there
-are.
+The work on a slice is single-threaded; threads, like ranks, take different slices. What crosses slices is
+summed in float64 in the order of the slices, so the loss does not depend, to the last bit, on how many of
+either there are.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Objective:
 def _plain(
     terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
 ) -> NDArray[np.float64]:
-    """Evaluate all terms; add the sum of their gradients in one go, or its rounding would depend on the ranks."""
+    """Evaluate all terms; add the sum of their gradients in one go, or rounding would depend on the ranks."""
     own = None if gradient is None else torch.zeros_like(slices)
     errors = [term.accumulate(slices, own, share) for term in terms]
     if gradient is not None and own is not None:

@@ -61,8 +61,8 @@ class _Conductor:
         shape = config.volume.shape
         if comm.size > shape[0]:
             raise InputError(
-                f"torchrun: expected at most {shape[0]} processes, one a plane of volume.shape={list(shape)}, found "
-                f"{comm.size}; start fewer"
+                f"torchrun: expected at most {shape[0]} processes, one a plane of volume.shape={list(shape)},"
+                f" found {comm.size}; start fewer"
             )
 
     def run(self) -> Run:

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a line an iteration in metrics.jsonl, a progress bar, and whether to stop."""
+"""What a run tells while it goes on: a line an iteration, a progress bar, and whether to stop."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ GREY = (0.05, 0.95)
 
 
 class Interrupt:
-    """Turns Ctrl-C and SIGTERM into a flag, so that the run can end tidily; a second Ctrl-C ends it at once."""
+    """Turns Ctrl-C and SIGTERM into a flag, for the run to end tidily; a second Ctrl-C ends it at once."""
 
     def __init__(self) -> None:
         self.requested = False
 
     @contextmanager
     def listening(self) -> Iterator[Interrupt]:
-        """Handle the signals inside the ``with`` block; outside the main thread there is nothing to handle."""
+        """Handle the signals inside the ``with`` block; outside the main thread there are none to handle."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

@@ -1,4 +1,4 @@
-"""What every direction and level must reach: the micrograph's descriptors, and the window they are taken on."""
+"""What every direction and level must reach: the micrograph's descriptors on a window of lags."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ AXES = ("z", "y", "x")
 
 #: S2 has settled where the autocovariance, averaged over directions, stays below this share of the variance.
 SETTLED = 0.05
-#: The window that is taken at least, where the micrograph has room for it: shorter ones leave features of a few
-#: pixels undetermined.
+#: The window that is taken at least, where the micrograph has room for it: shorter ones leave features of a
+#: few pixels undetermined.
 SMALLEST_WINDOW = 16
 #: Pixel sizes that differ by no more than this share are one: files round them.
 SAME_SIZE = 1e-3
@@ -49,7 +49,7 @@ class Target:
     @property
     def lags(self) -> int:
         """L."""
-        return self.s2.shape[1] - 1
+        return int(self.s2.shape[1]) - 1
 
 
 def describe(image: NDArray[np.float64], lags: int, periodic: bool) -> Target:
@@ -82,8 +82,8 @@ class Targets:
     def at(self, factor: int, shape: tuple[int, int, int]) -> dict[str, Target]:
         """The targets of a level whose voxels are `factor` pixels wide and whose volume has this shape.
 
-        The micrographs are averaged over squares of factor x factor pixels and described there, on a window of
-        as many coarse voxels as the finest has fine ones, or what a slice has room for.
+        The micrographs are averaged over squares of factor x factor pixels and described there, on a window
+        of as many coarse voxels as the finest has fine ones, or what a slice has room for.
         """
         result: dict[str, Target] = {}
         for axis, name in enumerate(AXES):
@@ -149,8 +149,9 @@ def load_targets(micrographs: MicrographConfig, target: TargetConfig) -> Targets
             if target.lags > room[name]:
                 height, width = images[name].labels.shape
                 raise InputError(
-                    f"{images[name].source}: expected a micrograph larger than the lag window, found {height}x{width} "
-                    f"pixels for target.lags={target.lags}; take target.lags={room[name]} at most, or a larger image"
+                    f"{images[name].source}: expected a micrograph larger than the lag window, found "
+                    f"{height}x{width} pixels for target.lags={target.lags}; take target.lags={room[name]} "
+                    "at most, or a larger image"
                 )
         return Targets(images, target.periodic, target.lags)
     settled = max(settled_lag(images[name].indicator, target.periodic) for name in AXES)
@@ -196,5 +197,6 @@ def _check_pixel_sizes(images: Mapping[str, Micrograph]) -> None:
     if known and max(known) > min(known) * (1.0 + SAME_SIZE):
         found = ", ".join(known.values())
         raise InputError(
-            f"micrograph: expected one pixel size in all directions, found {found}; resample the images to one"
+            f"micrograph: expected one pixel size in all directions, found {found}; resample the images "
+            "to one"
         )

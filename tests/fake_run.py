@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,49 +9,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from mcrdist.descriptors.correlation import two_point
+from mcrdist.descriptors.variation import variation
 from mcrdist.store import Run, RunDirectory, VolumeWriter
 from mcrdist.store.run import environment
 
 AXES = ("z", "y", "x")
-
-
-def two_point(slices: np.ndarray, lags: int, periodic: bool) -> np.ndarray:
-    """Plain NumPy: (S, H, W) to (S, 2L + 1, L + 1)."""
-    height, width = slices.shape[1:]
-    pad = (height, width) if periodic else (height + lags, width + lags)
-    power = np.abs(np.fft.rfft2(slices, s=pad)) ** 2
-    pairs = np.fft.irfft2(power, s=pad)
-    rows, columns = np.arange(-lags, lags + 1), np.arange(lags + 1)
-    found = pairs[:, rows][:, :, columns]
-    if periodic:
-        return found / (height * width)
-    return found / ((height - np.abs(rows))[:, None] * (width - columns)[None])
-
-
-def variation(slices: np.ndarray, periodic: bool) -> np.ndarray:
-    if periodic:
-        steps = [np.abs(slices - np.roll(slices, 1, axis)) for axis in (1, 2)]
-    else:
-        steps = [np.abs(np.diff(slices, axis=axis)) for axis in (1, 2)]
-    return sum(step.mean((1, 2)) for step in steps)
-
-
-def stand_in() -> None:
-    """Where mcrdist.descriptors is not there yet, the two functions above in its place."""
-    if importlib.util.find_spec("mcrdist.descriptors") is not None:
-        return
-    contents: dict[str, dict[str, Any]] = {
-        "descriptors": {"__path__": []},
-        "descriptors.correlation": {"two_point": two_point},
-        "descriptors.variation": {"variation": variation},
-    }
-    for name, content in contents.items():
-        module = types.ModuleType(f"mcrdist.{name}")
-        vars(module).update(content)
-        sys.modules[module.__name__] = module
-
-
-stand_in()
 
 
 def smooth_field(shape: Sequence[int], width: Sequence[float], fraction: float, seed: int) -> np.ndarray:

@@ -6,7 +6,6 @@ own, and under torchrun, where no rank may be left hanging.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -21,9 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mcrdist.__main__ import main
-
-HAS_CORE = importlib.util.find_spec("mcrdist.reconstruct") is not None
-core = pytest.mark.skipif(not HAS_CORE, reason="needs the conductor")
 
 BLOBS = (np.add.outer(np.arange(32) // 5, np.arange(40) // 7) % 3 == 0).astype(np.uint8) * 255
 SETTINGS = ["volume.size=16", "run.dir=out", "seed=0", "optimizer.iterations=1"]
@@ -113,23 +109,48 @@ KEYS: dict[str, Case] = {
     "no micrograph": (lambda: None, [], "micrograph.path: expected an image"),
 }
 
-CORE: dict[str, Case] = {
+RUNS: dict[str, Case] = {
     "window wider than the micrograph": (
         lambda: _save("bad.png", BLOBS[:12, :12]),
         ["micrograph.path=bad.png", "volume.size=64", "target.lags=24"],
-        "lags",
+        "take target.lags=5 at most",
     ),
-    "existing run directory": (lambda: _used("out"), ["micrograph.path=good.png"], "out"),
-    "a file for a run directory": (lambda: _locked("out"), ["micrograph.path=good.png"], "out"),
+    "existing run directory": (lambda: _used("out"), ["micrograph.path=good.png"], "new or empty"),
+    "a file for a run directory": (lambda: _locked("out"), ["micrograph.path=good.png"], "found the file"),
     "no initial field": (
         lambda: None,
         ["micrograph.path=good.png", "initial=file", "initial_path=none.npy"],
-        "none.npy",
+        "none.npy: expected a field (npy) or a run directory, found no such file",
     ),
     "initial field of another shape": (
         lambda: np.save("start.npy", np.zeros((9, 9, 9), np.float32)),
         ["micrograph.path=good.png", "initial=file", "initial_path=start.npy"],
-        "start.npy",
+        "start.npy: expected 16x16x16 voxels as the volume has, found 9x9x9",
+    ),
+    "initial field outside 0 and 1": (
+        lambda: np.save("start.npy", np.full((16, 16, 16), 255, np.uint8)),
+        ["micrograph.path=good.png", "initial=file", "initial_path=start.npy"],
+        "values from 0 to 1",
+    ),
+    "initial field with gaps": (
+        lambda: np.save("start.npy", np.full((16, 16, 16), np.nan)),
+        ["micrograph.path=good.png", "initial=file", "initial_path=start.npy"],
+        "values from 0 to 1",
+    ),
+    "initial field of objects": (
+        lambda: np.save("start.npy", np.array([{}, None], dtype=object), allow_pickle=True),
+        ["micrograph.path=good.png", "initial=file", "initial_path=start.npy"],
+        "expected an npy file with numbers",
+    ),
+    "initial field that is no volume": (
+        lambda: Path("start").mkdir(),
+        ["micrograph.path=good.png", "initial=file", "initial_path=start"],
+        "start",
+    ),
+    "two pixel sizes": (
+        lambda: None,
+        ["micrograph.path=good.png", "micrograph.pixel_size=1", "micrograph.x.pixel_size=2"],
+        "one pixel size in all directions",
     ),
 }
 
@@ -158,10 +179,8 @@ def assert_one_line(stderr: str, said: str) -> None:
 
 
 def _cases() -> Iterator[Any]:
-    for name, case in KEYS.items():
+    for name, case in (KEYS | FILES | RUNS).items():
         yield pytest.param(case, id=name)
-    for name, case in (FILES | CORE).items():
-        yield pytest.param(case, id=name, marks=core)
 
 
 @pytest.mark.parametrize("case", list(_cases()))
@@ -176,7 +195,6 @@ def test_bad_input(case: Case, directory: Path, capfd: pytest.CaptureFixture[str
     assert contents(directory) == before
 
 
-@core
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in FILES.items()])
 def test_bad_micrographs_to_characterize(
     case: Case, directory: Path, capfd: pytest.CaptureFixture[str]
@@ -193,8 +211,8 @@ def test_bad_micrographs_to_characterize(
     "case",
     [
         pytest.param(KEYS["unknown key"], id="unknown key"),
-        pytest.param(FILES["missing file"], id="missing file", marks=core),
-        pytest.param(CORE["existing run directory"], id="existing run directory", marks=core),
+        pytest.param(FILES["missing file"], id="missing file"),
+        pytest.param(RUNS["existing run directory"], id="existing run directory"),
     ],
 )
 def test_as_a_process(case: Case, directory: Path) -> None:
@@ -211,8 +229,8 @@ def test_as_a_process(case: Case, directory: Path) -> None:
     "case",
     [
         pytest.param(KEYS["size -1"], id="size -1"),
-        pytest.param(FILES["missing file"], id="missing file", marks=core),
-        pytest.param(CORE["existing run directory"], id="existing run directory", marks=core),
+        pytest.param(FILES["missing file"], id="missing file"),
+        pytest.param(RUNS["existing run directory"], id="existing run directory"),
     ],
 )
 def test_under_torchrun(case: Case, directory: Path) -> None:
@@ -226,16 +244,14 @@ def test_under_torchrun(case: Case, directory: Path) -> None:
     assert contents(directory) == before
 
 
-@core
 @pytest.mark.slow
 def test_more_ranks_than_planes(directory: Path) -> None:
     before = contents(directory)
     done = _torchrun(9, "reconstruct", "micrograph.path=good.png", "volume.size=8", "run.dir=out")
-    assert_said_once_by_ranks_that_left_with_2(done, "9")
+    assert_said_once_by_ranks_that_left_with_2(done, "at most 8 processes")
     assert contents(directory) == before
 
 
-@core
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_full_disk(ranks: int, directory: Path) -> None:
     """A run directory on a file system too small for the volume."""
@@ -258,11 +274,10 @@ def test_a_full_disk(ranks: int, directory: Path) -> None:
         if ranks == 1:
             done = _python("-m", "mcrdist", "reconstruct", *settings)
             assert done.returncode == 2, done.stderr
+            assert_one_line(done.stderr, "the disk is full")
         else:
             done = _torchrun(ranks, "reconstruct", *settings)
-        told = [line for line in done.stderr.splitlines() if line.startswith("mcrdist: error: ")]
-        assert len(told) == 1, done.stderr
-        assert "Traceback" not in done.stderr
+            assert_said_once_by_ranks_that_left_with_2(done, "the disk is full")
     finally:
         subprocess.run(["umount", str(small)], check=True)
 

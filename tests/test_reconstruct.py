@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -48,7 +49,7 @@ def conduct(mapping: dict[str, Any]) -> Run:
     return reconstruct(from_mapping(mapping))
 
 
-# -------------------------------------------------------------------------------------------- the run directory
+# ---------------------------------------------------------------------------------------- the run directory
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_volume(run: Run) -> None:
 def test_metrics(run: Run) -> None:
     records = run.metrics
     assert {tuple(sorted(record)) for record in records} == {tuple(sorted(FIELDS))}
-    for earlier, later in zip(records, records[1:], strict=False):
+    for earlier, later in itertools.pairwise(records):
         assert later["evaluations"] >= earlier["evaluations"]
         assert later["seconds"] >= earlier["seconds"]
         assert later["memory"] >= earlier["memory"]
@@ -116,7 +117,7 @@ def test_metrics(run: Run) -> None:
 def test_the_loss_falls_while_a_level_relaxes(run: Run, level: int) -> None:
     losses = [r["loss"] for r in run.metrics if r["level"] == level and r["stage"] == "relax"]
     assert len(losses) > 3
-    assert all(later <= earlier for earlier, later in zip(losses, losses[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(losses))
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -340,7 +341,7 @@ def test_threads_change_nothing(alone: dict[str, Run], tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.field, alone["odd"].field)
 
 
-# ------------------------------------------------------------------------------------------------ interruption
+# -------------------------------------------------------------------------------------------- interruption
 
 
 def start_long_run(directory: Path, ranks: int) -> subprocess.Popen[str]:

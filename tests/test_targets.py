@@ -119,7 +119,7 @@ def test_the_phase_that_is_asked_for_is_described() -> None:
 
 
 def test_anisotropic_micrographs_land_on_the_right_axes() -> None:
-    """Rows and columns of the window are those of the planes: z-normal (y, x), y-normal (z, x), x-normal (z, y)."""
+    """Rows and columns of the window are those of the planes: normal to z (y, x), y (z, x), x (z, y)."""
     along_columns, along_rows = blobs((128, 128), (4.0, 16.0)), blobs((128, 128), (16.0, 4.0))
     round_ones = blobs((128, 128), 4.0)
     targets = targets_of(
@@ -138,7 +138,7 @@ def test_anisotropic_micrographs_land_on_the_right_axes() -> None:
     np.testing.assert_array_equal(found["y"].s2, describe(along_columns.astype(float), 8, False).s2)
 
 
-# ------------------------------------------------------------------------------------------------ errors, files
+# ---------------------------------------------------------------------------------------- errors and files
 
 
 def test_pixel_sizes_must_agree() -> None:

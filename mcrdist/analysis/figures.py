@@ -139,7 +139,7 @@ def correlation_maps(found: Correlation) -> str:
                 (axes[2], off, "PuOr", -limit, limit),
             )
         ]
-        for here, title in zip(axes, ("wanted", "got (mean)", "got − wanted"), strict=True):  # noqa: RUF001
+        for here, title in zip(axes, ("wanted", "got (mean)", "got − wanted"), strict=True):
             here.set_title(title)
             here.set_xlabel(f"lag along {columns}")
             here.spines[:].set_visible(False)

@@ -25,7 +25,7 @@ class Term(ABC):
     """A descriptor with the value it must reach on every slice of one direction.
 
     The loss of a slice is `weight` times the square of its error, the error being the distance between the
-    slice's descriptor and the target over `scale` (Eq. 9 of Seibert et al. 2022, the squares making it smooth).
+    slice's descriptor and the target over `scale` (Eq. 9 of Seibert et al. 2022; squares make it smooth).
 
     Attributes
     ----------

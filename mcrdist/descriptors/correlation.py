@@ -55,8 +55,8 @@ class LagWindow:
 
         cos(k1 r1 + k2 r2) = cos k1 r1 cos k2 r2 − sin k1 r1 sin k2 r2,
 
-    so one product with cosines and sines along each axis gives all wanted lags, at far less than the cost of the
-    inverse transform, and its transpose spreads a residual on the window to a filter W(k).
+    so one product with cosines and sines along each axis gives all wanted lags, at far less than the cost of
+    the inverse transform, and its transpose spreads a residual on the window to a filter W(k).
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ class LagWindow:
     def crop(self, power: Tensor) -> Tensor:
         """S2 (S, 2L+1, L+1) of power spectra |F|² (S, H, W//2+1).
 
-        Matrix products have shapes that do not depend on how many slices come at once, so neither do the bits.
+        Matrix products have shapes that do not depend on how many slices come at once, so neither do the
+        bits.
         """
         count, height, frequencies = power.shape
         both, half = 2 * (self.lags + 1), self.lags + 1
@@ -122,7 +123,7 @@ class LagWindow:
         return torch.cat([(even + odd)[:, 1:].flip(1), even - odd], dim=1)
 
     def spread(self, residual: Tensor, like: Tensor) -> Tensor:
-        """The filter W(k) = Σ_r R(r) cos(k·r) (S, H, W//2+1) of residuals R on the window, laid out as `like`."""
+        """The filter W(k) = Σ_r R(r) cos(k·r) (S, H, W//2+1) of residuals R, laid out as `like`."""
         count, half = len(residual), self.lags + 1
         height, frequencies = like.shape[1:]
         ahead, back = residual[:, self.lags :], residual[:, : self.lags].flip(1)
@@ -161,7 +162,7 @@ class _TwoPoint(torch.autograd.Function):
         return window.crop(_power(spectrum))
 
     @staticmethod
-    def backward(ctx: Any, residual: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, residual: Tensor) -> tuple[Tensor, None]:
         (spectrum,) = ctx.saved_tensors
         window: LagWindow = ctx.window
         filters = window.spread(residual * (2.0 / window.pixels), spectrum)
@@ -170,7 +171,7 @@ class _TwoPoint(torch.autograd.Function):
 
 def two_point_correlation(slices: Tensor, window: LagWindow) -> Tensor:
     """Periodic S2 (S, 2L+1, L+1) of slices (S, H, W) on the lag window, differentiable once."""
-    result = _TwoPoint.apply(slices, window)  # type: ignore[no-untyped-call]
+    result = _TwoPoint.apply(slices, window)
     assert isinstance(result, Tensor)
     return result
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 def memory_order(tensor: Tensor) -> list[int]:
     """Return the dimensions of `tensor` from the slowest to the fastest in memory."""
-    return sorted(range(tensor.ndim), key=lambda dimension: -tensor.stride(dimension))
+    strides = tensor.stride()
+    return sorted(range(tensor.ndim), key=lambda dimension: -strides[dimension])
 
 
 def rfft2(slices: Tensor) -> Tensor:
@@ -23,7 +24,8 @@ def rfft2(slices: Tensor) -> Tensor:
     different slices); elsewhere torch's own library does.
     """
     if slices.device.type != "cpu":
-        return torch.fft.rfft2(slices)
+        half: Tensor = torch.fft.rfft2(slices)
+        return half
     order = memory_order(slices)
     inverse = [order.index(dimension) for dimension in range(3)]
     spectrum = scipy.fft.rfft2(slices.permute(order).numpy(), axes=(inverse[1], inverse[2]))
@@ -36,7 +38,8 @@ def irfft2(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
     The content of `spectrum` may be destroyed.
     """
     if spectrum.device.type != "cpu":
-        return torch.fft.irfft2(spectrum, s=shape)
+        slices: Tensor = torch.fft.irfft2(spectrum, s=shape)
+        return slices
     order = memory_order(spectrum)
     inverse = [order.index(dimension) for dimension in range(3)]
     values = scipy.fft.irfft2(

@@ -40,8 +40,8 @@ class Variation(Term):
     """The variation of every slice, to be matched rather than minimised (Section 2.3.3).
 
     The absolute value has a kink at every pair of equal voxels, on which a quasi-Newton method stalls. It is
-    replaced by c (√(d² + ε²) − ε), c such that the value is exact for differences of 0 and 1: on two phases this
-    is Eq. 5 for any ε, while grey steps count less the larger ε is, up to d² for ε → ∞.
+    replaced by c (√(d² + ε²) − ε), c such that the value is exact for differences of 0 and 1: on two phases
+    this is Eq. 5 for any ε, while grey steps count less the larger ε is, up to d² for ε → ∞.
 
     Parameters
     ----------
