@@ -158,11 +158,11 @@ class LevelSolver:
             ),
         )
         rounded = field
-        if finest and options.iterations:
-            if not self._recorder.interrupted:
+        if finest:
+            if options.iterations and not self._recorder.interrupted:
                 self._binarize(field)
             rounded = two_phases(field)
-            if not self._recorder.interrupted:
+            if options.iterations and not self._recorder.interrupted:
                 self._flip(rounded)
         self._recorder.end()
         if self._recorder.interrupted:
