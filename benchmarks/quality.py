@@ -23,7 +23,14 @@ SMALL = "pymks_ms_64x64_1"
 
 
 def run(image: Path, size: int, out: Path, overrides: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mcrdist", "reconstruct", f"micrograph.path={image}", f"volume.size={size}"]
+    command = [
+        sys.executable,
+        "-m",
+        "mcrdist",
+        "reconstruct",
+        f"micrograph.path={image}",
+        f"volume.size={size}",
+    ]
     subprocess.run([*command, f"run.dir={out}", "seed=0", *overrides], check=True, stdout=sys.stderr)
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     return summary
@@ -31,13 +38,17 @@ def run(image: Path, size: int, out: Path, overrides: list[str]) -> dict[str, An
 
 def judged(judge: Path, volume: Path, image: Path, periodic: bool) -> dict[str, float]:
     command = [sys.executable, str(judge), str(volume), str(image), "--lags", "16"]
-    result = subprocess.run([*command, *(["--periodic"] * periodic)], check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        [*command, *(["--periodic"] * periodic)], check=True, capture_output=True, text=True
+    )
     mean: dict[str, float] = json.loads(result.stdout)["mean"]
     return mean
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "micrographs")
     parser.add_argument("--judge", type=Path, default=ROOT.parent / "shared" / "judge" / "judge.py")
     parser.add_argument("--only", nargs="+", default=NAMES)

@@ -15,6 +15,7 @@ import psutil
 from torch import Tensor
 from tqdm import tqdm
 
+from mcrdist.descriptors.volume_fraction import Greyness
 from mcrdist.errors import InputError
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation, Objective
@@ -147,7 +148,8 @@ class Recorder:
 
     def _mean_errors(self, evaluation: Evaluation) -> dict[str, float]:
         relative = self._objective.relative(evaluation)
-        return {name: float(np.mean([relative[axis][name] for axis in AXES])) for name in relative["z"]}
+        names = [name for name in relative["z"] if name != Greyness.name]  # a condition, not a descriptor
+        return {name: float(np.mean([relative[axis][name] for axis in AXES])) for name in names}
 
     def _gather(self, field: Tensor) -> None:
         grey = int(((field > GREY[0]) & (field < GREY[1])).sum())

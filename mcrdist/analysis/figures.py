@@ -209,6 +209,7 @@ def convergence(metrics: Sequence[Mapping[str, Any]]) -> str | None:
             here.yaxis.set_minor_formatter(NullFormatter())
         errors.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         errors.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        errors.set_ylim(bottom=max(errors.get_ylim()[0], 1e-3))  # below, it is zero to everybody
         low, high = loss.get_ylim()
         loss.set_ylim(low, high * (high / low) ** 0.18)  # room for the levels' names
         grey.set_ylim(bottom=0)
