@@ -151,13 +151,12 @@ class LevelSolver:
                 projected_gradient=options.projected_gradient / math.prod(self._grid.slab.shape),
             ),
         )
-        rounded = field
-        if finest and options.iterations:
-            if not self._recorder.interrupted:
-                self._binarize(field)
-            rounded = two_phases(field)
-            if not self._recorder.interrupted:
-                self._flip(rounded)
+        improve = finest and options.iterations > 0
+        if improve and not self._recorder.interrupted:
+            self._binarize(field)
+        rounded = two_phases(field) if finest else field
+        if improve and not self._recorder.interrupted:
+            self._flip(rounded)
         self._recorder.end()
         if self._recorder.interrupted:
             stop = "interrupted"
