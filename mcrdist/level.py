@@ -41,8 +41,9 @@ from mcrdist.targets import AXES, Target
 BALANCE = {"s2": 1.0, "variation": 0.1, "volume_fraction": 1.0}
 #: ε of the smoothed variation: smaller values follow Eq. 5 closer on grey fields and stall the optimiser.
 SMOOTHING = 0.5
-#: The prices of greyness, one after the other, relative to the loss's own unit, and the iterations at each.
-GREY_PRICES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+#: The prices of greyness, one after the other, and the iterations at each. A price of 1 makes the greyness that is
+#: left after relaxing as dear as the whole loss, so the same prices suit micrographs that are easy and hard to match.
+GREY_PRICES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 GREY_ITERATIONS = 25
 #: A field with fewer grey voxels than this share is two phases already.
 GREY_LEFT = 2e-3
@@ -106,11 +107,16 @@ class Grid:
     ) -> list[Term]:
         height, width = (n for i, n in enumerate(self.level.shape) if i != axis)
         terms: list[Term] = []
+        s2: TwoPointCorrelation | None = None
         if every or self._weights["s2"]:
             window = LagWindow((height, width), target.lags, self.slab.dtype, self._comm.device)
-            terms.append(TwoPointCorrelation(target.s2, target.fraction, self._weights["s2"], window))
+            s2 = TwoPointCorrelation(target.s2, target.fraction, self._weights["s2"], window)
+            terms.append(s2)
         if every or self._weights["variation"]:
-            terms.append(Variation(target.variation, self._weights["variation"], smoothing))
+            variation = Variation(target.variation, self._weights["variation"], smoothing)
+            if s2 is not None:  # a rare phase makes the errors of S2 loom larger: keep the two in step
+                variation.weight *= s2.norm / s2.scale
+            terms.append(variation)
         terms.append(VolumeFraction(target.fraction, BALANCE["volume_fraction"]))
         if greyness is not None:
             terms.append(Greyness(target.fraction, greyness))
@@ -186,8 +192,14 @@ class LevelSolver:
             relative_decrease=self._config.optimizer.relative_decrease,
             projected_gradient=0.0,
         )
+        objective = self._grid.objective(SMOOTHING, greyness=0.0)
+        before = objective(field, None)
+        greyness = float(np.mean([before.errors[axis]["greyness"].mean() for axis in AXES]))
+        if greyness == 0.0:
+            return
         for price in GREY_PRICES:
-            self._descend("binarize", field, self._grid.objective(SMOOTHING, greyness=price), options)
+            weight = price * before.loss / greyness
+            self._descend("binarize", field, self._grid.objective(SMOOTHING, greyness=weight), options)
             if self._recorder.interrupted or self._recorder.grey < GREY_LEFT:
                 return
 
