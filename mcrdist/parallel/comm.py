@@ -109,8 +109,8 @@ class Comm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Leaving in order waits for exchanges under way, and after an error the others may never take part.
-        # But when all ranks raise because they agreed to, they leave in order too: a process that ends without
-        # may be aborted by its library's threads, with another exit status than the error's.
+        # But when all ranks raise because they agreed to, they leave in order too: a process that ends
+        # without may be aborted by its library's threads, with another exit status than the error's.
         if kind is None or self._agreed:
             self.close()
 
