@@ -144,8 +144,15 @@ class Transfer:
     def __call__(self, rows: range) -> Floats:
         """Real array (nz, len(rows), nx//2 + 1); the kernel is even, so nothing is imaginary."""
         partial = np.tensordot(self._kernel, self._x, axes=(2, 1))  # (mz, my, kx)
-        partial = np.tensordot(self._y[rows.start : rows.stop], partial, axes=(1, 1))  # (ky, mz, kx)
-        return np.tensordot(self._z, partial, axes=(1, 1)).real  # (kz, ky, kx)
+        my, (mz, kx) = partial.shape[1], partial.shape[::2]
+        partial = np.ascontiguousarray(partial.transpose(1, 0, 2)).reshape(my, mz * kx)
+        result = np.empty((len(self._z), len(rows), kx))
+        for i, row in enumerate(rows):
+            # Row by row, in products of one shape: BLAS rounds according to the shape, and ranks have
+            # different numbers of rows.
+            plane = (self._y[row : row + 1] @ partial).reshape(mz, kx)
+            result[:, i] = (self._z @ plane).real
+        return result
 
 
 def _waves(frequencies: NDArray[np.int64], samples: int, width: int) -> NDArray[np.complex128]:

@@ -60,9 +60,11 @@ class _Conductor:
         self.dtype = getattr(torch, config.runtime.dtype)
         shape = config.volume.shape
         if comm.size > shape[0]:
-            raise InputError(
-                f"torchrun: expected at most {shape[0]} processes, one a plane of volume.shape={list(shape)},"
-                f" found {comm.size}; start fewer"
+            comm.agree(
+                InputError(
+                    f"torchrun: expected at most {shape[0]} processes, one a plane of "
+                    f"volume.shape={list(shape)}, found {comm.size}; start fewer"
+                )
             )
 
     def run(self) -> Run:

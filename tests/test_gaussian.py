@@ -88,7 +88,6 @@ def test_transfer_function_is_the_transform_of_the_kernel(shape: tuple[int, int,
     np.testing.assert_allclose(transfer(range(shape[1])), wanted.real, atol=1e-10)
 
 
-@pytest.mark.xfail(strict=True, reason="the product over k_y has as many rows as the rank holds")
 @pytest.mark.parametrize("shape", [(8, 8, 8), (9, 10, 12), (20, 9, 9), (32, 32, 32)])
 def test_transfer_function_does_not_depend_on_who_holds_which_rows(shape: tuple[int, int, int]) -> None:
     """BLAS rounds according to the shape of a product, and ranks have different numbers of rows."""

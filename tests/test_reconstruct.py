@@ -218,7 +218,6 @@ def test_start_from_files(tmp_path: Path) -> None:
     assert starts[0]["loss"] < ends[0]["loss"]
 
 
-@pytest.mark.xfail(strict=True, reason="the field is cut off to whole numbers, not rounded")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_iterations_round_the_start(dtype: str, tmp_path: Path) -> None:
     start = np.random.default_rng(0).random((16, 16, 16))

@@ -64,6 +64,7 @@ class Comm:
         self.local_rank, self.local_size = local_rank, local_size
         self.device = device
         self.bytes_sent = 0
+        self._agreed = False
 
     @classmethod
     def start(cls, device: Device = "auto", timeout: float = 1800.0) -> Comm:
@@ -108,7 +109,9 @@ class Comm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Leaving in order waits for exchanges under way, and after an error the others may never take part.
-        if kind is None:
+        # But when all ranks raise because they agreed to, they leave in order too: a process that ends
+        # without may be aborted by its library's threads, with another exit status than the error's.
+        if kind is None or self._agreed:
             self.close()
 
     def barrier(self) -> None:
@@ -218,6 +221,7 @@ class Comm:
             return
         if not self.any(error is not None):
             return
+        self._agreed = True  # every rank is here, and about to raise
         told: list[tuple[str, tuple[Any, ...]] | None] = [None] * self.size
         dist.all_gather_object(told, _words(error))
         rank, (kind, words) = next((r, said) for r, said in enumerate(told) if said is not None)
