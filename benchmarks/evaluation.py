@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable
 from statistics import median
@@ -53,10 +54,8 @@ def main() -> None:
     image = (micrograph("gaussian") == 1).astype(np.float64)
     target = describe(image, lags, periodic=False)
     window = LagWindow((size, size), target.lags, torch.float32, torch.device("cpu"))
-    terms = [
-        TwoPointCorrelation(target.s2, target.fraction, 1.0, window),
-        Variation(target.variation, 0.1, 0.5),
-    ]
+    variation = Variation(target.variation, 0.1, math.inf)  # as in the first stages of every level
+    terms = [TwoPointCorrelation(target.s2, target.fraction, 1.0, window, variation)]
     objective = Objective(slab, dict.fromkeys(AXES, terms), comm, workers)
     field = torch.from_numpy(np.random.default_rng(0).random(slab.shape, dtype=np.float32))
     gradient = slab.empty()

@@ -39,8 +39,9 @@ from mcrdist.targets import AXES, Target
 #: What a weight of 1 in the configuration means in the loss. Squared relative errors of S2 settle near 1e-4; a
 #: tenth of the variation's, more of which would only stiffen the problem, brings it below 1 %.
 BALANCE = {"s2": 1.0, "variation": 0.1, "volume_fraction": 1.0}
-#: ε of the smoothed variation: smaller values follow Eq. 5 closer on grey fields and stall the optimiser.
-SMOOTHING = 0.5
+#: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
+#: has no kink to stall on, and costs nothing beside S2, of which it is a part.
+SMOOTHING = math.inf
 #: The prices of greyness, one after the other, and the iterations at each. A price of 1 makes the greyness that is
 #: left after relaxing as dear as the whole loss, so the same prices suit micrographs that are easy and hard to match.
 GREY_PRICES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -107,16 +108,18 @@ class Grid:
     ) -> list[Term]:
         height, width = (n for i, n in enumerate(self.level.shape) if i != axis)
         terms: list[Term] = []
-        s2: TwoPointCorrelation | None = None
+        variation = Variation(target.variation, self._weights["variation"], smoothing)
         if every or self._weights["s2"]:
             window = LagWindow((height, width), target.lags, self.slab.dtype, self._comm.device)
             s2 = TwoPointCorrelation(target.s2, target.fraction, self._weights["s2"], window)
+            # A rare phase makes the errors of S2 loom larger: keep the two in step.
+            variation.weight *= s2.norm / s2.scale
             terms.append(s2)
         if every or self._weights["variation"]:
-            variation = Variation(target.variation, self._weights["variation"], smoothing)
-            if s2 is not None:  # a rare phase makes the errors of S2 loom larger: keep the two in step
-                variation.weight *= s2.norm / s2.scale
-            terms.append(variation)
+            if self._weights["s2"] and math.isinf(smoothing):
+                s2.variation = variation
+            else:
+                terms.append(variation)
         terms.append(VolumeFraction(target.fraction, BALANCE["volume_fraction"]))
         if greyness is not None:
             terms.append(Greyness(target.fraction, greyness))

@@ -66,18 +66,20 @@ class Objective:
     def __call__(self, field: Tensor, gradient: Tensor | None) -> Evaluation:
         """Evaluate the loss; overwrite `gradient`, both (planes, ny, nx), with its derivative if given."""
         self.evaluations += 1
-        if gradient is not None:
-            gradient.zero_()
         errors: dict[str, dict[str, NDArray[np.float64]]] = {}
         loss = 0.0
         for axis, name in enumerate(AXES):
             terms = self.terms[name]
-            rows = np.empty((len(self.slab.owned(axis)), len(terms)))
+            parts = self._parts(name)
+            rows = np.empty((len(self.slab.owned(axis)), len(parts)))
             self._visit(axis, terms, field, gradient, rows)
             rows = self._comm.gather_rows(rows)
-            errors[name] = {term.name: rows[:, i] for i, term in enumerate(terms)}
-            loss += sum(float(np.sum(term.loss(rows[:, i]))) for i, term in enumerate(terms))
+            errors[name] = {part.name: rows[:, i] for i, part in enumerate(parts)}
+            loss += sum(float(np.sum(part.loss(rows[:, i]))) for i, part in enumerate(parts))
         return Evaluation(loss * self.share, errors)
+
+    def _parts(self, axis: str) -> list[Term]:
+        return [part for term in self.terms[axis] for part in term.parts]
 
     def _visit(
         self,
@@ -88,20 +90,16 @@ class Objective:
         rows: NDArray[np.float64],
     ) -> None:
         origin = self.slab.owned(axis).start
-        lanes = axis == 2
+        evaluate_batch = _EVALUATE[axis]
         height, width = (n for i, n in enumerate(self.slab.shape) if i != axis)
-        batch = LANES if lanes else max(1, BATCH_VOXELS // (height * width))
+        batch = LANES if axis == 2 else max(1, BATCH_VOXELS // (height * width))
 
         def visit(first: int, slices: Tensor, gradients: Tensor | None) -> None:
             def evaluate(start: int) -> None:
                 stop = min(start + batch, len(slices))
                 part = slices[start:stop]
                 into = None if gradients is None else gradients[start:stop]
-                values = (
-                    _in_lanes(terms, part, into, self.share)
-                    if lanes
-                    else _plain(terms, part, into, self.share)
-                )
+                values = evaluate_batch(terms, part, into, self.share)
                 rows[first - origin + start : first - origin + stop] = values
 
             self._workers.map(evaluate, range(0, len(slices), batch))
@@ -117,7 +115,7 @@ class Objective:
                 sum(
                     (
                         term.flip_constant(evaluation.errors[name][term.name], (height, width), self.share)
-                        for term in self.terms[name]
+                        for term in self._parts(name)
                     ),
                     np.zeros(self.slab.shape[axis]),
                 )
@@ -129,36 +127,67 @@ class Objective:
         return {
             name: {
                 term.name: float(np.mean(np.abs(evaluation.errors[name][term.name])) * term.scale / term.norm)
-                for term in self.terms[name]
+                for term in self._parts(name)
             }
             for name in AXES
         }
 
 
+def _together(
+    terms: Sequence[Term], slices: Tensor, want: bool, share: float
+) -> tuple[NDArray[np.float64], Tensor | None]:
+    """Errors (S, parts), and the sum of the gradients in a tensor of its own.
+
+    What is added to the gradient of the volume must be a finished number: summed there, term by term, its rounding
+    would depend on what other ranks have added before.
+    """
+    if want:
+        errors, own = terms[0].evaluate(slices, share)
+    else:
+        errors, own = terms[0].accumulate(slices, None, share), None
+    rest = [term.accumulate(slices, own, share) for term in terms[1:]]
+    return np.asarray(torch.column_stack([errors, *rest]).cpu().numpy()), own
+
+
+def _first(
+    terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
+) -> NDArray[np.float64]:
+    """Evaluate planes normal to z, the first to be visited: the gradient is overwritten."""
+    errors, own = _together(terms, slices, gradient is not None, share)
+    if gradient is not None and own is not None:
+        gradient.copy_(own)
+    return errors
+
+
 def _plain(
     terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
 ) -> NDArray[np.float64]:
-    """Evaluate all terms; add the sum of their gradients in one go, or rounding would depend on the ranks."""
-    own = None if gradient is None else torch.zeros_like(slices)
-    errors = [term.accumulate(slices, own, share) for term in terms]
+    """Evaluate planes normal to y."""
+    errors, own = _together(terms, slices, gradient is not None, share)
     if gradient is not None and own is not None:
         gradient += own
-    return np.asarray(torch.stack(errors, dim=1).cpu().numpy())
+    return errors
 
 
 def _in_lanes(
     terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
 ) -> NDArray[np.float64]:
-    """Evaluate slices whose index runs fastest in memory, always `LANES` of them, the missing ones empty.
+    """Evaluate planes normal to x: slices whose index runs fastest in memory, always `LANES` of them, the missing ones empty.
 
-    The copy gathers what lies a whole row of the volume apart; the constant number keeps the shapes of matrix
-    products, and with them the rounding, independent of who owns how many slices.
+    The constant number keeps the shapes of matrix products, and with them the rounding, independent of who owns
+    how many slices.
     """
     count, height, width = slices.shape
-    values = slices.new_zeros(height, width, LANES)
-    values[..., :count] = slices.permute(1, 2, 0)
-    own = None if gradient is None else torch.zeros_like(values).permute(2, 0, 1)
-    errors = [term.accumulate(values.permute(2, 0, 1), own, share) for term in terms]
+    padded = slices
+    if count < LANES:
+        values = slices.new_zeros(height, width, LANES)
+        values[..., :count] = slices.permute(1, 2, 0)
+        padded = values.permute(2, 0, 1)
+    errors, own = _together(terms, padded, gradient is not None, share)
     if gradient is not None and own is not None:
-        gradient += own[:count]
-    return np.asarray(torch.stack(errors, dim=1)[:count].cpu().numpy())
+        gradient.permute(1, 2, 0).add_(own[:count].permute(1, 2, 0))
+    return errors[:count]
+
+
+#: How the planes normal to z, y and x are evaluated.
+_EVALUATE = (_first, _plain, _in_lanes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, float64
 
@@ -44,6 +45,11 @@ class Term(ABC):
     scale: float
     norm: float
 
+    @property
+    def parts(self) -> tuple[Term, ...]:
+        """The terms whose errors `accumulate` returns: this one, and those that ride along on its work."""
+        return (self,)
+
     @abstractmethod
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
         """Add this term's part of the gradient and return the errors.
@@ -59,9 +65,14 @@ class Term(ABC):
 
         Returns
         -------
-        Tensor (S,), float64
+        Tensor (S,) or (S, parts), float64
             ‖D_s − D_des‖ / scale, with its sign for a descriptor of one number.
         """
+
+    def evaluate(self, slices: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Return the errors, and this term's gradient (S, H, W) as a tensor of its own; see `accumulate`."""
+        gradient = torch.zeros_like(slices)
+        return self.accumulate(slices, gradient, share), gradient
 
     def loss(self, error: NDArray[np.float64]) -> NDArray[np.float64]:
         """The loss of slices with these errors, any shape."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.descriptors.base import Term, slice_sums
-from mcrdist.descriptors.fft import irfft2, memory_order, rfft2
+from mcrdist.descriptors.fft import irfft2, memory_order, power, rfft2, scale_
+from mcrdist.descriptors.variation import Variation
 
 
 def two_point(slices: NDArray[np.float64], lags: int, periodic: bool) -> NDArray[np.float64]:
@@ -74,6 +75,7 @@ class LagWindow:
         self.shape = shape
         self.lags = lags
         self.pixels = height * width
+        self.dtype, self.device = dtype, device
         lag = torch.arange(lags + 1, dtype=torch.float64)
 
         def waves(frequencies: int, samples: int) -> Tensor:
@@ -146,11 +148,6 @@ class LagWindow:
         return torch.bmm(partial, self._spread_columns_t.expand(count, 2 * half, frequencies))
 
 
-def _power(spectrum: Tensor) -> Tensor:
-    real, imaginary = spectrum.real, spectrum.imag
-    return (real * real).addcmul_(imaginary, imaginary)
-
-
 class _TwoPoint(torch.autograd.Function):
     """S2 with its adjoint: d/dx Σ_r R(r) S2(r) = (2/N) irfft2(W F), W the filter of R."""
 
@@ -159,7 +156,7 @@ class _TwoPoint(torch.autograd.Function):
         spectrum = rfft2(slices)
         ctx.window = window
         ctx.save_for_backward(spectrum)
-        return window.crop(_power(spectrum))
+        return window.crop(power(spectrum))
 
     @staticmethod
     def backward(ctx: Any, residual: Tensor) -> tuple[Tensor, None]:
@@ -187,28 +184,67 @@ class TwoPointCorrelation(Term):
         Volume fraction that belongs to it, S2(0).
     weight : float
     window : LagWindow
+    variation : Variation, optional
+        The variation with infinite smoothing, which rides along at no cost: the mean square of the steps along
+        an axis is 2 S2(0) − 2 S2(one pixel).
     """
 
     name = "s2"
 
     def __init__(
-        self, target: NDArray[np.float64], fraction: float, weight: float, window: LagWindow
+        self,
+        target: NDArray[np.float64],
+        fraction: float,
+        weight: float,
+        window: LagWindow,
+        variation: Variation | None = None,
     ) -> None:
+        assert variation is None or math.isinf(variation.smoothing)
         self.weight = weight
         self.window = window
-        self.target = torch.as_tensor(target, dtype=window._rows.dtype, device=window._rows.device)
+        self.variation = variation
+        self.target = torch.as_tensor(target, dtype=window.dtype, device=window.device)
         self.norm = float(np.linalg.norm(target))
         # S2 of the other phase is S2 − 2φ + 1. Relative to the smaller of the two, the error means the same
         # whichever phase is called 1, and the loss is not blind to a phase that is rare.
         self.scale = min(self.norm, float(np.linalg.norm(target - 2.0 * fraction + 1.0)))
 
+    @property
+    def parts(self) -> tuple[Term, ...]:
+        return (self,) if self.variation is None else (self, self.variation)
+
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+        if gradient is None:
+            return self._errors(rfft2(slices), share)[0]
+        errors, own = self.evaluate(slices, share)
+        gradient += own
+        return errors
+
+    def evaluate(self, slices: Tensor, share: float) -> tuple[Tensor, Tensor]:
         spectrum = rfft2(slices)
-        residual = self.window.crop(_power(spectrum)) - self.target
-        error = slice_sums(residual.to(torch.float64).square()).sqrt_() / self.scale
-        if gradient is not None:
-            # d/dx of weight·share·‖R‖²/scale²: the adjoint of R times 2, with its own 2/N (see _TwoPoint).
-            residual *= 4.0 * self.weight * share / (self.scale**2 * self.window.pixels)
-            spectrum *= self.window.spread(residual, spectrum)
-            gradient += irfft2(spectrum, self.window.shape)
+        errors, residual = self._errors(spectrum, share)
+        filtered = scale_(spectrum, self.window.spread(residual, spectrum))
+        return errors, irfft2(filtered, self.window.shape)
+
+    def _errors(self, spectrum: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Errors of all parts, and d loss / d S2 on the window times the 2/N that the adjoint brings."""
+        s2 = self.window.crop(power(spectrum))
+        residual = s2 - self.target
+        error = residual.to(torch.float64).square().sum((1, 2)).sqrt_() / self.scale
+        adjoint = 2.0 / self.window.pixels
+        residual *= 2.0 * self.weight * share / self.scale**2 * adjoint
+        if self.variation is not None:
+            steps = self._ride(s2, residual, self.variation, share * adjoint)
+            error = torch.stack([error, steps], dim=1)
+        return error, residual
+
+    def _ride(self, s2: Tensor, residual: Tensor, variation: Variation, share: float) -> Tensor:
+        """Errors of the mean squared steps; adds their part to what goes through the adjoint."""
+        origin = self.window.lags
+        total = 4.0 * s2[:, origin, 0] - 2.0 * s2[:, origin, 1] - 2.0 * s2[:, origin + 1, 0]
+        error = (total.to(torch.float64) - variation.target) / variation.scale
+        slope = (error * (2.0 * variation.weight * share / variation.scale)).to(residual.dtype)
+        residual[:, origin, 0] += 4.0 * slope
+        residual[:, origin, 1] -= 2.0 * slope
+        residual[:, origin + 1, 0] -= 2.0 * slope
         return error

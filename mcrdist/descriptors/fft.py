@@ -6,6 +6,7 @@ fastest. The transforms here work in the order in which the numbers lie, so no s
 
 from __future__ import annotations
 
+import numpy as np
 import scipy.fft
 import torch
 from torch import Tensor
@@ -46,3 +47,24 @@ def irfft2(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
         spectrum.permute(order).numpy(), s=shape, axes=(inverse[1], inverse[2]), overwrite_x=True
     )
     return torch.from_numpy(values).permute(inverse)
+
+
+def power(spectrum: Tensor) -> Tensor:
+    """|F|² of a half-spectrum, in its memory order."""
+    if spectrum.device.type != "cpu" or memory_order(spectrum)[-1] != spectrum.ndim - 1:
+        real, imaginary = spectrum.real, spectrum.imag
+        return (real * real).addcmul_(imaginary, imaginary)
+    values = spectrum.numpy()  # where slices follow one another, NumPy's strided loops are the faster
+    result = np.square(values.real)
+    result += np.square(values.imag)
+    return torch.from_numpy(result)
+
+
+def scale_(spectrum: Tensor, filters: Tensor) -> Tensor:
+    """Multiply a complex half-spectrum by real filters of the same shape, in place."""
+    if spectrum.device.type != "cpu":
+        return spectrum.mul_(filters)
+    # NumPy multiplies complex by real directly; torch makes the filter complex first, three times the work.
+    values = spectrum.numpy()
+    np.multiply(values, filters.numpy(), out=values)
+    return spectrum
