@@ -3,7 +3,8 @@
     python benchmarks/evaluation.py [--size 256] [--lags 32] [--repeats 7] [--threads N]
 
 The floor is three times `size` real 2-D transforms and their inverses, of slices that lie contiguous in memory, by the
-same library and number of threads; both are repeated in turn and the median of the ratios is quoted. Prints one JSON line.
+same library and number of threads; both are repeated in turn and the median of the ratios is quoted. Prints one
+JSON line.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def _plain(
 def _in_lanes(
     terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
 ) -> NDArray[np.float64]:
-    """Evaluate planes normal to x: slices whose index runs fastest in memory, always `LANES` of them, the missing ones empty.
+    """Evaluate planes normal to x, whose index runs fastest in memory: always `LANES` of them, some perhaps empty.
 
     The constant number keeps the shapes of matrix products, and with them the rounding, independent of who owns
     how many slices.

@@ -391,3 +391,19 @@ def test_a_chessboard_of_pixels_varies_most() -> None:
     image = (np.indices((8, 6)).sum(0) % 2).astype(float)
     assert variation(image[None], True)[0] == 2.0
     assert variation(image[None], False)[0] == 2.0
+
+
+@pytest.mark.parametrize("shape", [(8, 9), (12, 12)])
+def test_variation_that_rides_on_s2_is_the_variation(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(4)
+    slices = torch.from_numpy(rng.random((3, *shape)))
+    target = two_point(rng.random((1, *shape)), 3, True)[0]
+    window = LagWindow(shape, 3, torch.float64, torch.device("cpu"))
+    together = TwoPointCorrelation(target, 0.4, 0.7, window, Variation(0.6, 0.3, math.inf))
+    apart = [TwoPointCorrelation(target, 0.4, 0.7, window), Variation(0.6, 0.3, math.inf)]
+    ours, theirs = torch.zeros_like(slices), torch.zeros_like(slices)
+    errors = together.accumulate(slices, ours, 0.01)
+    separate = [term.accumulate(slices, theirs, 0.01) for term in apart]
+    assert [part.name for part in together.parts] == ["s2", "variation"]
+    torch.testing.assert_close(errors, torch.stack(separate, dim=1), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-16)

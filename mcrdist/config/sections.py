@@ -70,7 +70,7 @@ class OptimizerConfig:
 
     name: Literal["lbfgsb"] = setting(choice("lbfgsb"), "lbfgsb")
     history: int = setting(integer(1, 100), 8)
-    iterations: int = setting(integer(0, example="200"), 200)
+    iterations: int = setting(integer(0, example="300"), 300)
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
     projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)
 

@@ -230,7 +230,7 @@ class TwoPointCorrelation(Term):
         """Errors of all parts, and d loss / d S2 on the window times the 2/N that the adjoint brings."""
         s2 = self.window.crop(power(spectrum))
         residual = s2 - self.target
-        error = residual.to(torch.float64).square().sum((1, 2)).sqrt_() / self.scale
+        error = slice_sums(residual.to(torch.float64).square()).sqrt_() / self.scale
         adjoint = 2.0 / self.window.pixels
         residual *= 2.0 * self.weight * share / self.scale**2 * adjoint
         if self.variation is not None:
