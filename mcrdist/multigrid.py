@@ -19,9 +19,9 @@ from mcrdist.targets import averaged
 #: A level is worth solving while averaging leaves the micrographs this share of their variance: below, their
 #: features are smaller than a voxel, and what is settled there is made undone, or worse, survives as blocks.
 RESOLVED = 0.5
-#: Standard deviation of the noise that is added after upsampling, in grey values: enough to break the
-#: symmetry of voxels that come from one coarse voxel.
-UPSAMPLING_NOISE = 0.02
+#: Standard deviation of the noise that is added after upsampling, in grey values: enough to decide the voxels that
+#: lie between two coarse ones.
+UPSAMPLING_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,12 @@ def _resolves(images: Mapping[str, NDArray[np.float64]], factor: int) -> bool:
 
 
 def upsample(field: Tensor, coarse: Slab, fine: Slab, comm: Comm) -> Tensor:
-    """Periodic trilinear interpolation between cell centres, from one slab-distributed grid to another.
+    """Periodic trilinear interpolation from one slab-distributed grid to another.
+
+    The fine grid is laid half a fine voxel off, its first centre on the first coarse one; in a periodic volume that
+    is no loss. With centres side by side every interface of the coarse solution would fall on a face between coarse
+    cells, and the finished volume would show them; this way an interface falls on a fine voxel, which noise and
+    optimiser may give to either side.
 
     Every rank receives just the coarse planes around its fine ones.
 
@@ -124,7 +129,7 @@ def _along(field: Tensor, axis: int, n: int) -> Tensor:
 
 
 def _stencil(coarse: int, fine: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For each fine cell centre, the coarse cell below it (periodic), and the weight of the next one."""
-    position = (np.arange(fine) + 0.5) * (coarse / fine) - 0.5
+    """For each fine cell, the coarse cell below it (periodic), and the weight of the next one; see `upsample`."""
+    position = np.arange(fine) * (coarse / fine)
     below = np.floor(position).astype(np.int64)
     return below % coarse, position - below

@@ -90,7 +90,7 @@ def up(coarse: NDArray[np.float64], shape: Shape) -> NDArray[np.float64]:
 )
 def test_upsample_is_periodic_trilinear_interpolation(coarse: Shape, fine: Shape) -> None:
     field = np.random.default_rng(0).random(coarse)
-    positions = [(np.arange(n) + 0.5) * m / n - 0.5 for m, n in zip(coarse, fine, strict=True)]
+    positions = [np.arange(n) * m / n for m, n in zip(coarse, fine, strict=True)]
     wanted = ndimage.map_coordinates(field, np.meshgrid(*positions, indexing="ij"), order=1, mode="grid-wrap")
     found = up(field, fine)
     assert found.shape == fine
@@ -113,7 +113,7 @@ def test_upsample_keeps_a_ramp_between_its_ends() -> None:
         field = np.broadcast_to(ramp.reshape(shape), (8, 8, 8)).copy()
         found = np.moveaxis(up(field, (20, 20, 20)), axis, 0)
         inside = slice(2, 18)
-        wanted = ((np.arange(20) + 0.5) / 20)[inside, None, None]
+        wanted = (np.arange(20) / 20 + 1 / 16)[inside, None, None]
         np.testing.assert_allclose(found[inside], np.broadcast_to(wanted, (16, 20, 20)), atol=1e-13)
 
 
@@ -127,3 +127,11 @@ def test_perturb_is_small_fair_and_stays_inside() -> None:
         assert abs(off.mean()) < 4 * UPSAMPLING_NOISE / 64
         ends = perturb(torch.ones(slab.local_shape, dtype=torch.float64), slab, 0, 1)
         assert float(ends.max()) == 1.0
+
+
+def test_upsampling_leaves_no_trace_of_the_coarse_cells() -> None:
+    """Interfaces of a two-phase coarse field must not prefer the faces between coarse cells."""
+    field = (np.random.default_rng(1).random((12, 12, 12)) < 0.5).astype(float)
+    found = up(field, (24, 24, 24)) + np.random.default_rng(2).normal(0.0, 0.1, (24, 24, 24))
+    steps = np.diff(found > 0.5, axis=0).mean((1, 2))
+    assert steps[0::2].mean() == pytest.approx(steps[1::2].mean(), rel=0.15)
