@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -124,10 +125,10 @@ class _Conductor:
         run.write_summary({"status": "interrupted", "shape": list(config.volume.shape), "seed": config.seed})
         return run.path
 
-    def _metrics(self, path: Path) -> _OptionalWriter:
-        return _OptionalWriter(
-            self.each(lambda: RunDirectory(path).metrics() if self.comm.rank == 0 else None)
-        )
+    def _metrics(self, path: Path) -> AbstractContextManager[MetricsWriter | None]:
+        """The metrics file on the first rank, nothing elsewhere."""
+        writer = self.each(lambda: RunDirectory(path).metrics() if self.comm.rank == 0 else None)
+        return nullcontext() if writer is None else writer
 
     def _solve(
         self, path: Path, targets: Targets, grids: list[Level], field: Tensor | None, recorder: Recorder
@@ -256,17 +257,3 @@ class _Conductor:
         from mcrdist.analysis import write_report  # plotting libraries take a second to load
 
         write_report(path)
-
-
-class _OptionalWriter:
-    """The metrics file on the first rank, nothing elsewhere."""
-
-    def __init__(self, writer: MetricsWriter | None) -> None:
-        self._writer = writer
-
-    def __enter__(self) -> MetricsWriter | None:
-        return self._writer
-
-    def __exit__(self, *exception: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
