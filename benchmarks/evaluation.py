@@ -19,9 +19,9 @@ from statistics import median
 import numpy as np
 import torch
 
-from mcrdist.descriptors.correlation import LagWindow, TwoPointCorrelation
+from mcrdist.descriptors.correlation import LagWindow, TwoPointTerm
 from mcrdist.descriptors.fft import irfft2, rfft2
-from mcrdist.descriptors.variation import Variation
+from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.objective import Objective
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
@@ -55,8 +55,8 @@ def main() -> None:
     image = (micrograph("gaussian") == 1).astype(np.float64)
     target = describe(image, lags, periodic=False)
     window = LagWindow((size, size), target.lags, torch.float32, torch.device("cpu"))
-    variation = Variation(target.variation, 0.1, math.inf)  # as in the first stages of every level
-    terms = [TwoPointCorrelation(target.s2, target.fraction, 1.0, window, variation)]
+    variation = VariationTerm(target.variation, 0.1, math.inf)  # as in the first stages of every level
+    terms = [TwoPointTerm(target.s2, target.fraction, 1.0, window, variation)]
     objective = Objective(slab, dict.fromkeys(AXES, terms), comm, workers)
     field = torch.from_numpy(np.random.default_rng(0).random(slab.shape, dtype=np.float32))
     gradient = slab.empty()

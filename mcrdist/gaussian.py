@@ -10,7 +10,8 @@ non-negative one whose projections come nearest to what the three micrographs as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
@@ -20,12 +21,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, owens_t
 from torch import Tensor
 
-from mcrdist.descriptors.correlation import two_point
+from mcrdist.directions import AXES
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.fft3 import SlabFFT
 from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
-from mcrdist.targets import AXES
 
 Floats = NDArray[np.float64]
 
@@ -49,13 +49,13 @@ def correlation_of_cut(s2: Floats, fraction: float) -> Floats:
     return np.asarray(np.interp(s2, values, rho))
 
 
-def fit_spectrum(wanted: Sequence[Floats], box: tuple[int, int, int]) -> Floats:
+def fit_spectrum(wanted: Mapping[int, Floats], box: tuple[int, int, int]) -> Floats:
     """The non-negative spectrum on a periodic box whose planes come nearest to the wanted covariances.
 
     Parameters
     ----------
-    wanted : three arrays (2L+1, L+1)
-        Covariance in the planes normal to z, y and x, each on its own window.
+    wanted : mapping of axis to array (2L+1, L+1)
+        Covariance in the planes normal to z, y and x (0, 1, 2), each on its own window.
     box : tuple of int
         Periodic box (mz, my, mx).
 
@@ -64,13 +64,14 @@ def fit_spectrum(wanted: Sequence[Floats], box: tuple[int, int, int]) -> Floats:
     array (mz, my, mx)
         Mean square of the Fourier coefficients of a field of the box over its number of voxels; even in k.
     """
-    scales = [float(np.linalg.norm(covariance)) for covariance in wanted]
+    scales = {axis: float(np.linalg.norm(covariance)) for axis, covariance in wanted.items()}
     unit = 1.0 / np.prod(box)
 
     def misfit(variables: Floats) -> tuple[float, Floats]:
         spectrum = variables.reshape(box)
         total, gradient = 0.0, np.zeros(box)
-        for axis, (covariance, scale) in enumerate(zip(wanted, scales, strict=True)):
+        for axis, covariance in wanted.items():
+            scale = scales[axis]
             lags = covariance.shape[1] - 1
             rows, columns = np.arange(-lags, lags + 1), np.arange(lags + 1)
             projected = spectrum.sum(axis)
@@ -96,19 +97,37 @@ def fit_spectrum(wanted: Sequence[Floats], box: tuple[int, int, int]) -> Floats:
     return np.asarray((spectrum + mirrored) / 2.0)
 
 
-def fit_kernel(
-    images: Mapping[str, Floats], shape: tuple[int, int, int], periodic: bool, grey: bool
-) -> Floats:
-    """The filter that turns white noise into a field with the images' covariance, on a box around the origin.
+@dataclass(frozen=True)
+class Wish:
+    """What the planes normal to one axis are wanted to have.
+
+    Attributes
+    ----------
+    s2 : array (2L+1, L+1)
+        Two-point correlation; lags beyond those of the box are not looked at.
+    fraction : float
+        Mean.
+    """
+
+    s2: Floats
+    fraction: float
+
+
+def box_lags(shape: tuple[int, int, int], axis: int) -> int:
+    """Lags within the planes normal to `axis` that the fit can use."""
+    sides = [min(BOX, n) for i, n in enumerate(shape) if i != axis]
+    return max(1, (min(sides) - 1) // 2)
+
+
+def fit_kernel(wishes: Mapping[str, Wish], shape: tuple[int, int, int], grey: bool) -> Floats:
+    """The filter that turns white noise into a field with the wanted covariances, on a box around the origin.
 
     Parameters
     ----------
-    images : mapping of axis name to array (H, W)
-        The micrograph of each direction; values 0 and 1, or grey where it was averaged.
+    wishes : mapping of "z", "y", "x" to Wish
+        Only "z" for a plane.
     shape : tuple of int
         Of the volume.
-    periodic : bool
-        How to estimate S2.
     grey : bool
         The field itself is wanted to have the covariance, not its cut.
 
@@ -117,17 +136,15 @@ def fit_kernel(
     array (mz, my, mx)
         Real and even, the origin at index 0 of each axis.
     """
-    box = tuple(min(BOX, n) for n in shape)
-    assert len(box) == 3
-    wanted = []
-    for axis, name in enumerate(AXES):
-        image = images[name]
-        sides = [n for i, n in enumerate(box) if i != axis]
-        lags = max(1, min((min(sides) - 1) // 2, min(image.shape) // 2 - 1))
-        s2 = two_point(image[None], lags, periodic)[0]
-        fraction = float(image.mean())
-        wanted.append(s2 - fraction**2 if grey else correlation_of_cut(s2, fraction))
-    return np.asarray(scipy.fft.ifftn(np.sqrt(fit_spectrum(wanted, box))).real)
+    mz, my, mx = (min(BOX, n) for n in shape)
+    wanted = {}
+    for name, wish in wishes.items():
+        axis = AXES.index(name)
+        there = wish.s2.shape[1] - 1
+        lags = min(box_lags(shape, axis), there)
+        s2 = wish.s2[there - lags : there + lags + 1, : lags + 1]
+        wanted[axis] = s2 - wish.fraction**2 if grey else correlation_of_cut(s2, wish.fraction)
+    return np.asarray(scipy.fft.ifftn(np.sqrt(fit_spectrum(wanted, (mz, my, mx)))).real)
 
 
 class Transfer:
@@ -166,13 +183,13 @@ def _waves(frequencies: NDArray[np.int64], samples: int, width: int) -> NDArray[
     return np.asarray(waves)
 
 
-def gaussian_field(slab: Slab, comm: Comm, kernel: Floats, seed: int, level: int) -> Tensor:
+def gaussian_field(slab: Slab, comm: Comm, kernel: Floats, seed: int, level: int, stream: int = 0) -> Tensor:
     """White noise through the filter: float64 (planes, ny, nx), mean 0 and variance 1 over the volume.
 
     The same on any number of ranks.
     """
     slab = Slab(slab.shape, comm, slab.workers, torch.float64)
-    white = noise(slab, seed, level)
+    white = noise(slab, seed, level, stream=stream)
     field = SlabFFT(slab).filter(white, Transfer(kernel, slab.shape))
     sums = comm.gather_rows(
         np.stack([field.sum((1, 2)).numpy(), field.square().sum((1, 2)).numpy()], axis=1).astype(np.float64)
@@ -196,22 +213,26 @@ def cut(field: Tensor, fraction: float, comm: Comm, voxels: int) -> float:
 
 
 def start(
-    slab: Slab, comm: Comm, kernel: Floats, images: Mapping[str, Floats], seed: int, level: int, grey: bool
+    slab: Slab,
+    comm: Comm,
+    wishes: Mapping[str, Wish],
+    kernel: Floats,
+    seed: int,
+    level: int,
+    *,
+    grey: bool = False,
+    stream: int = 0,
 ) -> Tensor:
     """A first field of a level, float64 (planes, ny, nx) in [0, 1].
 
     With `grey`, a field that has mean and covariance of averaged micrographs; without, the cut field with a ramp
     of grey at its interfaces.
     """
-    field = gaussian_field(slab, comm, kernel, seed, level)
-    fraction = float(np.mean([image.mean() for image in images.values()]))
+    field = gaussian_field(slab, comm, kernel, seed, level, stream)
+    fraction = float(np.mean([wish.fraction for wish in wishes.values()]))
     if grey:
-        deviation = float(np.sqrt(np.mean([image.var() for image in images.values()])))
+        origins = [(wish.s2[wish.s2.shape[1] - 1, 0], wish.fraction) for wish in wishes.values()]
+        deviation = float(np.sqrt(np.mean([square - mean**2 for square, mean in origins])))
         return field.mul_(deviation).add_(fraction).clamp_(0.0, 1.0)
     threshold = cut(field, fraction, comm, int(np.prod(slab.shape)))
     return field.sub_(threshold).div_(2.0 * SOFTNESS).add_(0.5).clamp_(0.0, 1.0)
-
-
-def two_phases(field: Tensor) -> Tensor:
-    """Round a field to 0 and 1, keeping its type."""
-    return torch.gt(field, 0.5).to(field.dtype)

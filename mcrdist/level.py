@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.config import ReconstructConfig
-from mcrdist.descriptors.base import Term
-from mcrdist.descriptors.correlation import LagWindow, TwoPointCorrelation
-from mcrdist.descriptors.variation import Variation
-from mcrdist.descriptors.volume_fraction import Greyness, VolumeFraction
-from mcrdist.gaussian import two_phases
+from mcrdist.descriptors.base import SliceGrid, Term
+from mcrdist.descriptors.correlation import TwoPointTerm
+from mcrdist.descriptors.variation import VariationTerm
+from mcrdist.descriptors.volume_fraction import GreynessTerm
+from mcrdist.directions import Direction
 from mcrdist.multigrid import Level
-from mcrdist.objective import Evaluation, Objective
+from mcrdist.objective import Evaluation, Held, Objective
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
 from mcrdist.optimize.lbfgsb import Options, State, minimize
 from mcrdist.parallel.comm import Comm
@@ -33,12 +33,11 @@ from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import plane_noise
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
+from mcrdist.phases import Phases
 from mcrdist.record import Recorder
-from mcrdist.targets import AXES, Target
+from mcrdist.selection import Selection
+from mcrdist.targets import Target
 
-#: What a weight of 1 in the configuration means in the loss. Squared relative errors of S2 settle near 1e-4; a
-#: tenth of the variation's, more of which would only stiffen the problem, brings it below 1 %.
-BALANCE = {"s2": 1.0, "variation": 0.1, "volume_fraction": 1.0}
 #: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
 #: has no kink to stall on, and costs nothing beside S2, of which it is a part.
 SMOOTHING = math.inf
@@ -58,10 +57,10 @@ class Outcome:
 
     Attributes
     ----------
-    relaxed : Tensor (planes, ny, nx)
-        The field.
-    rounded : Tensor (planes, ny, nx)
-        Its two phases, after the flips; on coarse levels the field itself.
+    relaxed : Tensor (planes, ny, nx) or (planes, variables, ny, nx)
+        The field of variables.
+    rounded : Tensor, shaped as `relaxed`
+        The variables rounded to 0 and 1, after the flips; on coarse levels the field itself.
     """
 
     relaxed: Tensor
@@ -73,56 +72,97 @@ class Outcome:
 
 
 class Grid:
-    """A level with its slabs and objective: all that the stages share."""
+    """A level with its slabs, targets and descriptors: all that the stages share.
+
+    Parameters
+    ----------
+    level, slab
+        Its shape, and who owns which planes.
+    phases : Phases
+        What the field's variables mean.
+    directions : sequence of Direction
+        The stacks of slices.
+    targets : mapping of direction name to a Target a channel
+    selections : mapping of direction name to Selection
+        The descriptors that measured the targets.
+    fixed : bool Tensor (planes, ny, nx), optional
+        Voxels that are given.
+    """
 
     def __init__(
         self,
         level: Level,
         slab: Slab,
-        targets: Mapping[str, Target],
-        config: ReconstructConfig,
+        phases: Phases,
+        directions: Sequence[Direction],
+        targets: Mapping[str, Sequence[Target]],
+        selections: Mapping[str, Selection],
         comm: Comm,
         workers: Workers,
+        *,
+        fixed: Tensor | None = None,
+        seed: int = 0,
     ) -> None:
-        self.level = level
-        self.slab = slab
-        self._targets = targets
-        self._weights = {name: w * BALANCE[name] for name, w in config.descriptors.weights.items()}
-        self._comm, self._workers = comm, workers
+        self.level, self.slab, self.phases, self.directions = level, slab, phases, directions
+        self.fixed = fixed
+        self._targets, self._selections = targets, selections
+        self._comm, self._workers, self._seed = comm, workers, seed
 
-    @property
-    def fractions(self) -> dict[str, float]:
-        """Volume fraction wanted in each direction."""
-        return {name: target.fraction for name, target in self._targets.items()}
+    def fractions(self, channel: int) -> dict[str, float]:
+        """Volume fraction of a phase wanted in each direction."""
+        return {name: targets[channel].fraction for name, targets in self._targets.items()}
 
-    def objective(self, smoothing: float, greyness: float | None = None, every: bool = False) -> Objective:
-        """The loss with a smoothing of the variation; `greyness` adds that term, `every` those of weight 0."""
-        terms = {
-            name: self._terms(axis, self._targets[name], smoothing, greyness, every)
-            for axis, name in enumerate(AXES)
-        }
-        return Objective(self.slab, terms, self._comm, self._workers)
+    def objective(
+        self, smoothing: float, greyness: float | None = None, *, report: bool = False
+    ) -> Objective:
+        """The loss with a smoothing of the variation; `greyness` adds that term.
+
+        With `report`, descriptors of weight 0 are measured too, and all of them on every slice.
+        """
+        held = {}
+        for direction in self.directions:
+            grid = SliceGrid(direction.slice_shape(self.level.shape), self.slab.dtype, self._comm.device)
+            selection, targets = self._selections[direction.name], self._targets[direction.name]
+            channels = tuple(
+                tuple(self._terms(selection, target, grid, smoothing, greyness, report)) for target in targets
+            )
+            joint = tuple(
+                chosen.descriptor.term(targets[0].values, chosen.weight, grid)
+                for chosen in selection.joint
+                if chosen.weight or report
+            )
+            held[direction] = Held(channels, joint)
+        return Objective(self.slab, self.phases, held, self._comm, self._workers, self.fixed, self._seed)
 
     def _terms(
-        self, axis: int, target: Target, smoothing: float, greyness: float | None, every: bool
+        self,
+        selection: Selection,
+        target: Target,
+        grid: SliceGrid,
+        smoothing: float,
+        greyness: float | None,
+        report: bool,
     ) -> list[Term]:
-        height, width = (n for i, n in enumerate(self.level.shape) if i != axis)
         terms: list[Term] = []
-        variation = Variation(target.variation, self._weights["variation"], smoothing)
-        if every or self._weights["s2"]:
-            window = LagWindow((height, width), target.lags, self.slab.dtype, self._comm.device)
-            s2 = TwoPointCorrelation(target.s2, target.fraction, self._weights["s2"], window)
-            # A rare phase makes the errors of S2 loom larger: keep the two in step.
-            variation.weight *= s2.norm / s2.scale
-            terms.append(s2)
-        if every or self._weights["variation"]:
-            if self._weights["s2"] and math.isinf(smoothing):
-                s2.variation = variation
-            else:
-                terms.append(variation)
-        terms.append(VolumeFraction(target.fraction, BALANCE["volume_fraction"]))
+        s2: TwoPointTerm | None = None
+        for chosen in selection.single:
+            if not (chosen.weight or report):
+                continue
+            term = chosen.descriptor.term(target.values, chosen.weight, grid)
+            term.every = 1 if report else chosen.every
+            if isinstance(term, VariationTerm):
+                term.smoothing = smoothing
+                if s2 is not None:
+                    # A rare phase makes the errors of S2 loom larger: keep the two in step.
+                    term.weight *= s2.norm / s2.scale
+                    if math.isinf(smoothing):
+                        s2.variation = term
+                        continue
+            if isinstance(term, TwoPointTerm) and s2 is None:
+                s2 = term
+            terms.append(term)
         if greyness is not None:
-            terms.append(Greyness(target.fraction, greyness))
+            terms.append(GreynessTerm(target.fraction, greyness))
         return terms
 
 
@@ -143,11 +183,12 @@ class LevelSolver:
         self._products = Products(comm, workers)
         self._iterations = self._evaluations = 0
         self._loss = float("nan")
-        self._gradient = grid.slab.empty()
+        self._gradient = torch.empty(0)
 
     def solve(self, field: Tensor, finest: bool) -> Outcome:
         """Solve the level from `field` (planes, ny, nx) in [0, 1], which is overwritten."""
         options = self._config.optimizer
+        self._gradient = torch.empty_like(field)
         stop = self._descend(
             "relax",
             field,
@@ -164,7 +205,7 @@ class LevelSolver:
         if finest:
             if options.iterations and not self._recorder.interrupted:
                 self._binarize(field)
-            rounded = two_phases(field)
+            rounded = self._grid.phases.rounded(field)
             if options.iterations and not self._recorder.interrupted:
                 self._flip(rounded)
         self._recorder.end()
@@ -198,7 +239,7 @@ class LevelSolver:
         )
         objective = self._grid.objective(SMOOTHING, greyness=0.0)
         before = objective(field, None)
-        greyness = float(np.mean([before.errors[axis]["greyness"].mean() for axis in AXES]))
+        greyness = float(np.mean([errors["greyness"].mean() for errors in before.errors.values()]))
         if greyness == 0.0:
             return
         for price in GREY_PRICES:
@@ -214,14 +255,17 @@ class LevelSolver:
         last: list[Evaluation] = []
 
         def function(x: Tensor) -> tuple[float, Tensor]:
-            evaluation = objective(x, self._gradient)
+            evaluation = objective(x.view_as(field), self._gradient)
             last[:] = [evaluation]
-            return evaluation.loss, self._gains(x, objective.flip_constants(evaluation))
+            gains = self._gains(field, objective.flip_constants(evaluation))
+            return evaluation.loss, gains.view_as(x)
+
+        # Every row of every variable is a row of one tall plane.
+        rows = (slab.shape[1] * self._grid.phases.variables, slab.shape[2])
+        tall = field.view(slab.planes, *rows)
 
         def draw(plane: int, iteration: int) -> NDArray[np.float64]:
-            return plane_noise(
-                seed, self._grid.level.number, slab.start + plane, slab.shape[1:], "uniform", iteration
-            )
+            return plane_noise(seed, self._grid.level.number, slab.start + plane, rows, "uniform", iteration)
 
         def note(state: FlipState) -> bool:
             return self._recorder.note(self._iterations + state.iteration, state.loss, last[0], field, None)
@@ -230,19 +274,16 @@ class LevelSolver:
             self._comm.sum_integers, draw, (slab.start, slab.shape[0]), planes_map=self._workers.map
         )
         options = FlipOptions(count=max(40, math.prod(slab.shape) // 1000), iterations=FLIP_ROUNDS)
-        result = flip_descent(function, field, selector, options, note)
+        result = flip_descent(function, tall, selector, options, note)
         self._count_in(objective, result.iterations, result.loss)
 
-    def _gains(self, field: Tensor, constants: list[NDArray[np.float64]]) -> Tensor:
-        """By how much the flip of each voxel would lower the loss; overwrites the gradient."""
-        z, y, x = (torch.as_tensor(c, dtype=field.dtype, device=field.device) for c in constants)
-        z = z[self._grid.slab.start : self._grid.slab.stop]
-        return (
-            self._gradient.mul_(field.mul(2.0).sub_(1.0))
-            .sub_(z[:, None, None])
-            .sub_(y[None, :, None])
-            .sub_(x[None, None, :])
-        )
+    def _gains(self, field: Tensor, costs: Sequence[Tensor]) -> Tensor:
+        """By how much the flip of each variable would lower the loss; overwrites the gradient."""
+        gains = self._gradient.mul_(field.mul(2.0).sub_(1.0)).sub_(self._grid.phases.exchanged(field, costs))
+        if self._grid.fixed is not None:
+            fixed = self._grid.fixed
+            gains.masked_fill_(fixed if gains.ndim == fixed.ndim else fixed[:, None], -1.0)
+        return gains
 
     def _count_in(self, objective: Objective, iterations: int, loss: float) -> None:
         self._recorder.level_done(objective)

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.descriptors.base import Term
+from mcrdist.descriptors.joint import JointTerm
+from mcrdist.directions import Direction
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
-from mcrdist.targets import AXES
+from mcrdist.phases import Phases
 
 #: Voxels a thread works on at a time: small enough for its intermediate results to stay in the cache.
 BATCH_VOXELS = 2**18
@@ -34,12 +36,32 @@ class Evaluation:
     Attributes
     ----------
     loss : float
-    errors : mapping of axis name to {descriptor name: array (slices,)}
-        What `Term.accumulate` returned for every slice of the volume, the same on every rank.
+    errors : mapping of direction to {descriptor name: array (slices, channels)}
+        What `Term.accumulate` returned for every slice of the volume, the same on every rank; NaN for slices that
+        were not looked at. Descriptors of all phases together have one channel.
     """
 
     loss: float
     errors: Mapping[str, Mapping[str, NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the slices of one direction must reach: terms a channel, and those of all channels together."""
+
+    channels: tuple[tuple[Term, ...], ...]
+    joint: tuple[JointTerm, ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[Term | JointTerm, int]]:
+        """Every term that has errors, in the order of their columns, with its channel."""
+        own: list[tuple[Term | JointTerm, int]] = [
+            (part, channel)
+            for channel, terms in enumerate(self.channels)
+            for term in terms
+            for part in term.parts
+        ]
+        return own + [(term, 0) for term in self.joint]
 
 
 class Objective:
@@ -49,145 +71,293 @@ class Objective:
     ----------
     slab : Slab
         Who owns which planes.
-    terms : mapping of axis name to sequence of Term
-        What the slices normal to each axis must reach; the same descriptors for all axes.
+    phases : Phases
+        What the field's variables mean.
+    held : mapping of Direction to Held
+        What its slices must reach; the same descriptors for all directions.
     comm, workers
         The ranks, and the threads of each.
+    fixed : bool Tensor (planes, ny, nx), optional
+        Voxels that are given: nothing moves them.
+    seed : int
+        Of the order in which costly descriptors look at slices.
     """
 
-    def __init__(self, slab: Slab, terms: Mapping[str, Sequence[Term]], comm: Comm, workers: Workers) -> None:
-        self.slab = slab
-        self.terms = terms
+    def __init__(
+        self,
+        slab: Slab,
+        phases: Phases,
+        held: Mapping[Direction, Held],
+        comm: Comm,
+        workers: Workers,
+        fixed: Tensor | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.slab, self.phases, self.held = slab, phases, held
+        self.fixed = fixed
         self.evaluations = 0
-        self._comm = comm
-        self._workers = workers
-        self.share = 1.0 / sum(slab.shape)
+        self._comm, self._workers = comm, workers
+        self._seed, self._round = seed, 0
+        slices = sum(direction.slices(slab.shape) for direction in held)
+        self.share = 1.0 / (slices * len(phases.labels))
+        self._slopes: list[Tensor] = []
+
+    @property
+    def rotates(self) -> bool:
+        """Whether some descriptor looks at a part of the slices only, or has random parts to draw anew."""
+        return any(
+            part.every > 1 or (isinstance(part, Term) and type(part).redraw is not Term.redraw)
+            for held in self.held.values()
+            for part, _ in held.parts
+        )
+
+    def rotate(self, round: int) -> None:
+        """Let costly descriptors look at other slices, and random ones draw anew; the same on every rank."""
+        self._round = round
+        for held in self.held.values():
+            for part, _ in held.parts:
+                if isinstance(part, Term):
+                    part.redraw(round)
 
     def __call__(self, field: Tensor, gradient: Tensor | None) -> Evaluation:
-        """Evaluate the loss; overwrite `gradient`, both (planes, ny, nx), with its derivative if given."""
+        """Evaluate the loss; overwrite `gradient`, shaped as `field`, with its derivative if given."""
         self.evaluations += 1
+        channels = self.phases.channels(field)
+        slopes = None if gradient is None else self._slopes_for(channels, gradient)
         errors: dict[str, dict[str, NDArray[np.float64]]] = {}
         loss = 0.0
-        for axis, name in enumerate(AXES):
-            terms = self.terms[name]
-            parts = self._parts(name)
-            rows = np.empty((len(self.slab.owned(axis)), len(parts)))
-            self._visit(axis, terms, field, gradient, rows)
+        for number, (direction, held) in enumerate(self.held.items()):
+            parts = held.parts
+            rows = np.empty((len(self.slab.owned(direction.axis)), len(parts)))
+            self._visit(number, direction, held, channels, slopes, rows)
             rows = self._comm.gather_rows(rows)
-            errors[name] = {part.name: rows[:, i] for i, part in enumerate(parts)}
-            loss += sum(float(np.sum(part.loss(rows[:, i]))) for i, part in enumerate(parts))
+            loss += sum(self._loss(part, rows[:, i]) for i, (part, _) in enumerate(parts))
+            errors[direction.name] = _by_name(parts, rows)
+        if gradient is not None and slopes is not None:
+            self.phases.pull(field, slopes, gradient)
+            if self.fixed is not None:
+                hold = self.fixed if gradient.ndim == self.fixed.ndim else self.fixed[:, None]
+                gradient.masked_fill_(hold, 0.0)
         return Evaluation(loss * self.share, errors)
 
-    def _parts(self, axis: str) -> list[Term]:
-        return [part for term in self.terms[axis] for part in term.parts]
+    def _loss(self, part: Term | JointTerm, errors: NDArray[np.float64]) -> float:
+        looked_at = errors[~np.isnan(errors)]
+        return float(np.sum(part.loss(looked_at))) * (len(errors) / max(1, len(looked_at)))
+
+    def _slopes_for(self, channels: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
+        """Where d loss / d channels goes: of one phase, the gradient itself."""
+        if len(channels) == 1:
+            return [gradient]
+        if not self._slopes:
+            self._slopes = [torch.empty_like(channel) for channel in channels]
+        return self._slopes
 
     def _visit(
         self,
-        axis: int,
-        terms: Sequence[Term],
-        field: Tensor,
-        gradient: Tensor | None,
+        number: int,
+        direction: Direction,
+        held: Held,
+        channels: Sequence[Tensor],
+        slopes: Sequence[Tensor] | None,
         rows: NDArray[np.float64],
     ) -> None:
-        origin = self.slab.owned(axis).start
-        evaluate_batch = _EVALUATE[axis]
-        height, width = (n for i, n in enumerate(self.slab.shape) if i != axis)
-        batch = LANES if axis == 2 else max(1, BATCH_VOXELS // (height * width))
+        start = self.slab.start
+        seen = [direction.sheared(channel, start) for channel in channels]
+        if slopes is None or direction.by is None:
+            self._stack(number, direction, held, seen, slopes, rows)
+            return
+        own = [torch.zeros_like(slope) for slope in slopes]
+        self._stack(number, direction, held, seen, own, rows)
+        for slope, part in zip(slopes, own, strict=True):
+            slope += direction.unsheared(part, start)
 
-        def visit(first: int, slices: Tensor, gradients: Tensor | None) -> None:
+    def _stack(
+        self,
+        number: int,
+        direction: Direction,
+        held: Held,
+        channels: Sequence[Tensor],
+        slopes: Sequence[Tensor] | None,
+        rows: NDArray[np.float64],
+    ) -> None:
+        axis = direction.axis
+        origin, total = self.slab.owned(axis).start, direction.slices(self.slab.shape)
+        height, width = direction.slice_shape(self.slab.shape)
+        size = LANES if axis == 2 else max(1, BATCH_VOXELS // (height * width))
+        look = _Look(held, self.share, total, {}, number == 0)
+        for part, _ in held.parts:
+            look.offsets.setdefault(part.every, self._offset(number, part.every))
+
+        def visit(first: int, slices: list[Tensor], gradients: list[Tensor] | None) -> None:
+            count = len(slices[0])
+
             def evaluate(start: int) -> None:
-                stop = min(start + batch, len(slices))
-                part = slices[start:stop]
-                into = None if gradients is None else gradients[start:stop]
-                values = evaluate_batch(terms, part, into, self.share)
-                rows[first - origin + start : first - origin + stop] = values
+                stop = min(start + size, count)
+                parts = [channel[start:stop] for channel in slices]
+                into = None if gradients is None else [slope[start:stop] for slope in gradients]
+                work = look.in_lanes if axis == 2 else look.plain
+                rows[first - origin + start : first - origin + stop] = work(parts, into, first + start)
 
-            self._workers.map(evaluate, range(0, len(slices), batch))
+            self._workers.map(evaluate, range(0, count, size))
 
-        self.slab.visit(axis, field, gradient, visit, width=LANES * self._workers.count)
+        self.slab.visit(axis, channels, slopes, visit, width=LANES * self._workers.count)
 
-    def flip_constants(self, evaluation: Evaluation) -> list[NDArray[np.float64]]:
-        """Per axis, what a flip of one voxel adds to the loss beyond its gradient, (slices,) each."""
-        constants = []
-        for axis, name in enumerate(AXES):
-            height, width = (n for i, n in enumerate(self.slab.shape) if i != axis)
-            constants.append(
-                sum(
-                    (
-                        term.flip_constant(evaluation.errors[name][term.name], (height, width), self.share)
-                        for term in self._parts(name)
-                    ),
-                    np.zeros(self.slab.shape[axis]),
-                )
-            )
-        return constants
+    def _offset(self, number: int, every: int) -> int:
+        """The first slice that a descriptor with this stride looks at in this round: each has its turn."""
+        if every == 1:
+            return 0
+        turn, place = divmod(self._round, every)
+        order = np.random.default_rng([self._seed, number, turn]).permutation(every)
+        return int(order[place])
 
-    def relative(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
-        """The errors of Eq. 10 by axis and descriptor: means over slices of ‖D_s − D_des‖ / ‖D_des‖."""
-        return {
-            name: {
-                term.name: float(np.mean(np.abs(evaluation.errors[name][term.name])) * term.scale / term.norm)
-                for term in self._parts(name)
-            }
-            for name in AXES
-        }
+    def flip_constants(self, evaluation: Evaluation) -> list[Tensor]:
+        """Per channel, what a change of one voxel adds to the loss beyond its gradient, (planes, ny, nx) each."""
+        slab = self.slab
+        costs = [
+            torch.zeros(slab.local_shape, dtype=slab.dtype, device=self._comm.device)
+            for _ in self.phases.labels
+        ]
+        for direction, held in self.held.items():
+            if direction.by is not None:
+                continue  # small, and only a prediction of what the next evaluation will tell
+            axis, shape = direction.axis, direction.slice_shape(slab.shape)
+            for channel, terms in enumerate(held.channels):
+                constant = np.zeros(direction.slices(slab.shape))
+                for term in terms:
+                    for part in term.parts:
+                        error = np.nan_to_num(evaluation.errors[direction.name][part.name][:, channel])
+                        constant += part.flip_constant(error, shape, self.share)
+                values = torch.as_tensor(constant, dtype=slab.dtype, device=self._comm.device)
+                if axis == 0:
+                    values = values[slab.start : slab.stop]
+                costs[channel] += values.view([-1 if i == axis else 1 for i in range(3)])
+        return costs
+
+    def relative(self, evaluation: Evaluation, channel: int | None = None) -> dict[str, dict[str, float]]:
+        """The errors of Eq. 10 by direction and descriptor: means over slices of ‖D_s − D_des‖ / ‖D_des‖.
+
+        Of one channel, or the mean over all of them.
+        """
+        result: dict[str, dict[str, float]] = {}
+        for direction, held in self.held.items():
+            found: dict[str, list[float]] = {}
+            for part, of in held.parts:
+                if channel is not None and of != channel:
+                    continue
+                errors = evaluation.errors[direction.name][part.name][:, of]
+                mean = float(np.nanmean(np.abs(errors))) if not np.isnan(errors).all() else float("nan")
+                found.setdefault(part.name, []).append(mean * part.scale / (part.norm or 1.0))
+            result[direction.name] = {name: float(np.mean(values)) for name, values in found.items()}
+        return result
 
 
-def _together(
-    terms: Sequence[Term], slices: Tensor, want: bool, share: float
-) -> tuple[NDArray[np.float64], Tensor | None]:
-    """Errors (S, parts), and the sum of the gradients in a tensor of its own.
+def _by_name(
+    parts: Sequence[tuple[Term | JointTerm, int]], rows: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Columns of errors by the name of their descriptor, (slices, channels) each."""
+    columns: dict[str, list[NDArray[np.float64]]] = {}
+    for index, (part, _) in enumerate(parts):
+        columns.setdefault(part.name, []).append(rows[:, index])
+    return {name: np.stack(found, axis=1) for name, found in columns.items()}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a batch of slices is evaluated.
 
     What is added to the gradient of the volume must be a finished number: summed there, term by term, its rounding
     would depend on what other ranks have added before.
     """
-    if want:
-        errors, own = terms[0].evaluate(slices, share)
-    else:
-        errors, own = terms[0].accumulate(slices, None, share), None
-    rest = [term.accumulate(slices, own, share) for term in terms[1:]]
-    return np.asarray(torch.column_stack([errors, *rest]).cpu().numpy()), own
 
+    held: Held
+    share: float
+    total: int
+    offsets: dict[int, int]
+    overwrite: bool
 
-def _first(
-    terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
-) -> NDArray[np.float64]:
-    """Evaluate planes normal to z, the first to be visited: the gradient is overwritten."""
-    errors, own = _together(terms, slices, gradient is not None, share)
-    if gradient is not None and own is not None:
-        gradient.copy_(own)
-    return errors
+    def plain(
+        self, slices: Sequence[Tensor], gradients: Sequence[Tensor] | None, first: int
+    ) -> NDArray[np.float64]:
+        """Evaluate planes normal to z or y."""
+        errors, own = self._together(slices, gradients is not None, first)
+        if gradients is not None and own is not None:
+            for gradient, part in zip(gradients, own, strict=True):
+                gradient.copy_(part) if self.overwrite else gradient.add_(part)
+        return errors
 
+    def in_lanes(
+        self, slices: Sequence[Tensor], gradients: Sequence[Tensor] | None, first: int
+    ) -> NDArray[np.float64]:
+        """Evaluate planes normal to x, whose index runs fastest in memory: always `LANES`, some perhaps empty.
 
-def _plain(
-    terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
-) -> NDArray[np.float64]:
-    """Evaluate planes normal to y."""
-    errors, own = _together(terms, slices, gradient is not None, share)
-    if gradient is not None and own is not None:
-        gradient += own
-    return errors
+        The constant number keeps the shapes of matrix products, and with them the rounding, independent of who
+        owns how many slices.
+        """
+        count, height, width = slices[0].shape
+        padded = list(slices)
+        if count < LANES:
+            padded = []
+            for part in slices:
+                values = part.new_zeros(height, width, LANES)
+                values[..., :count] = part.permute(1, 2, 0)
+                padded.append(values.permute(2, 0, 1))
+        errors, own = self._together(padded, gradients is not None, first)
+        if gradients is not None and own is not None:
+            for gradient, part in zip(gradients, own, strict=True):
+                gradient.permute(1, 2, 0).add_(part[:count].permute(1, 2, 0))
+        return errors[:count]
 
+    def _together(
+        self, slices: Sequence[Tensor], want: bool, first: int
+    ) -> tuple[NDArray[np.float64], list[Tensor] | None]:
+        """Errors (S, parts), and the sum of the gradients of each channel in a tensor of its own."""
+        at = range(first, first + len(slices[0]))
+        columns: list[Tensor] = []
+        own: list[Tensor] = []
+        for channel, terms in zip(slices, self.held.channels, strict=True):
+            rest = list(terms)
+            if want and rest[0].every == 1:
+                errors, gradient = rest.pop(0).evaluate(channel, self.share, at)
+                columns.append(errors)
+                own.append(gradient)
+            elif want:
+                own.append(torch.zeros_like(channel))
+            for term in rest:
+                columns.append(self._some(term, [channel], own[-1:] if want else None, at))
+        for joint in self.held.joint:
+            columns.append(self._some(joint, slices, own if want else None, at))
+        return np.asarray(torch.column_stack(columns).cpu().numpy()), own if want else None
 
-def _in_lanes(
-    terms: Sequence[Term], slices: Tensor, gradient: Tensor | None, share: float
-) -> NDArray[np.float64]:
-    """Evaluate planes normal to x, whose index runs fastest in memory: always `LANES` of them, some perhaps empty.
-
-    The constant number keeps the shapes of matrix products, and with them the rounding, independent of who owns
-    how many slices.
-    """
-    count, height, width = slices.shape
-    padded = slices
-    if count < LANES:
-        values = slices.new_zeros(height, width, LANES)
-        values[..., :count] = slices.permute(1, 2, 0)
-        padded = values.permute(2, 0, 1)
-    errors, own = _together(terms, padded, gradient is not None, share)
-    if gradient is not None and own is not None:
-        gradient.permute(1, 2, 0).add_(own[:count].permute(1, 2, 0))
-    return errors[:count]
-
-
-#: How the planes normal to z, y and x are evaluated.
-_EVALUATE = (_first, _plain, _in_lanes)
+    def _some(
+        self, term: Term | JointTerm, slices: Sequence[Tensor], own: Sequence[Tensor] | None, at: range
+    ) -> Tensor:
+        """Errors of a term on the slices that it looks at, NaN elsewhere; adds to `own`."""
+        every = term.every
+        offset = self.offsets[every]
+        begin = (offset - at.start) % every
+        end = min(len(at), self.total - at.start) if every > 1 else len(at)
+        if every > 1 and begin >= end:
+            width = len(term.parts) if isinstance(term, Term) else 1
+            return torch.full((len(at), width), torch.nan, dtype=torch.float64, device=slices[0].device)
+        chosen = slice(begin, end, every)
+        share = self.share
+        if every > 1:  # those looked at stand for all
+            share *= self.total / len(range(offset, self.total, every))
+        parts, into = list(slices), own
+        if every > 1:
+            # One after the other in memory, whatever the batch: how many of a batch's slices are looked at depends
+            # on who owns them, and rounding must not.
+            parts = [part[chosen].contiguous() for part in slices]
+            into = None if own is None else [torch.zeros_like(part) for part in parts]
+        if isinstance(term, Term):
+            found = term.accumulate(parts[0], None if into is None else into[0], share, at[chosen])
+        else:
+            found = term.accumulate(parts, into, share, at[chosen])
+        if every == 1:
+            return found
+        if own is not None and into is not None:
+            for gradient, part in zip(own, into, strict=True):
+                gradient[chosen] += part
+        errors = found.new_full((len(at), *found.shape[1:]), torch.nan)
+        errors[chosen] = found
+        return errors

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mcrdist import gaussian
 from mcrdist.config import ReconstructConfig, to_mapping
+from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
 from mcrdist.level import Grid, LevelSolver, Outcome
@@ -22,10 +23,13 @@ from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers, configure
-from mcrdist.record import GREY, Interrupt, Recorder
+from mcrdist.phases import Phases
+from mcrdist.record import Interrupt, Recorder
+from mcrdist.selection import select
 from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
 from mcrdist.store.volume import VolumeWriter
-from mcrdist.targets import AXES, Targets, averaged, load_targets
+from mcrdist.summary import describe
+from mcrdist.targets import Targets, load_targets
 
 _Result = TypeVar("_Result")
 
@@ -70,9 +74,13 @@ class _Conductor:
 
     def run(self) -> Run:
         targets = self.comm.first(lambda: load_targets(self.config.micrograph, self.config.target))
-        images = {name: targets.micrographs[name].indicator for name in AXES}
+        self.phases = Phases(targets.phases, self.workers)
+        self.directions = directions(self.config.volume.shape, self.config.target.diagonals)
         grids = levels(
-            self.config.volume.shape, images, self.config.levels, self.config.initial.kind == "spectral"
+            self.config.volume.shape,
+            targets.images(),
+            self.config.levels,
+            self.config.initial.kind == "spectral",
         )
         if self.config.initial.kind == "file" or self.config.method == "gaussian":
             grids = [Level(0, grids[-1].shape, 1)]
@@ -147,13 +155,13 @@ class _Conductor:
                 if not recorder.interrupted:
                     field = perturb(field, fine, config.seed, level.number)
             slab = fine
-            grid = Grid(level, slab, targets.at(level.factor, level.shape), config, self.comm, self.workers)
+            grid = self._grid(level, slab, targets)
             before = recorder.seconds
             if not recorder.interrupted and config.method == "descriptors":
                 solver = LevelSolver(grid, len(grids), config, recorder, self.comm, self.workers)
                 outcome = solver.solve(field, finest=level.factor == 1)
             else:
-                outcome = Outcome(field, gaussian.two_phases(field), float("nan"), 0, 0, "not optimized")
+                outcome = Outcome(field, self.phases.rounded(field), float("nan"), 0, 0, "not optimized")
             done.append(
                 {
                     "level": level.number,
@@ -171,16 +179,50 @@ class _Conductor:
         self._write_phase(store, slab, outcome.rounded)
         self._summarize(path, grid, outcome, done, recorder)
 
+    def _grid(self, level: Level, slab: Slab, targets: Targets) -> Grid:
+        """The level with the descriptors of its slices, measured on the micrographs."""
+        selections, found = {}, {}
+        for direction in self.directions:
+            lags = targets.lags_at(direction, level.factor, level.shape)
+            shape = direction.slice_shape(level.shape)
+            selection = select(self.config.descriptors, lags, shape, len(targets.phases))
+            selections[direction.name] = selection
+            found[direction.name] = targets.at(
+                direction, level.factor, level.shape, selection.descriptors, selection.joints
+            )
+        return Grid(
+            level,
+            slab,
+            self.phases,
+            self.directions,
+            found,
+            selections,
+            self.comm,
+            self.workers,
+            seed=self.config.seed,
+        )
+
     def _start(self, level: Level, slab: Slab, targets: Targets) -> Tensor:
         """The field that the first level starts from."""
         config = self.config
         if config.initial.kind == "noise" and config.method == "descriptors":
             fraction = float(np.mean([targets.micrographs[name].fraction for name in AXES]))
             return noise(slab, config.seed, level.number).mul_(0.1).add_(fraction).clamp_(0.0, 1.0)
-        images = {name: averaged(targets.micrographs[name].indicator, level.factor) for name in AXES}
-        grey = level.factor > 1
-        kernel = self.comm.first(lambda: gaussian.fit_kernel(images, level.shape, targets.periodic, grey))
-        field = gaussian.start(slab, self.comm, kernel, images, config.seed, level.number, grey)
+        variables = [
+            self._variable(level, slab, targets, variable) for variable in range(self.phases.variables)
+        ]
+        return self.phases.stack(variables)
+
+    def _variable(self, level: Level, slab: Slab, targets: Targets, variable: int) -> Tensor:
+        """The spectral start of one variable."""
+        axes = [direction.axis for direction in self.directions if direction.by is None]
+        lags = {AXES[axis]: gaussian.box_lags(level.shape, axis) for axis in axes}
+        grey = level.factor > 1 and self.phases.variables == 1
+        wishes = {name: targets.wish(name, variable, level.factor, n) for name, n in lags.items()}
+        kernel = self.comm.first(lambda: gaussian.fit_kernel(wishes, level.shape, grey))
+        field = gaussian.start(
+            slab, self.comm, wishes, kernel, self.config.seed, level.number, grey=grey, stream=variable
+        )
         return field.to(self.dtype)
 
     def _write_field(self, store: VolumeWriter, level: int, slab: Slab, field: Tensor) -> None:
@@ -214,25 +256,7 @@ class _Conductor:
     def _summarize(
         self, path: Path, grid: Grid, outcome: Outcome, done: list[dict[str, Any]], recorder: Recorder
     ) -> None:
-        """Evaluate the final fields with the exact variation, and write summary.json."""
-        objective = grid.objective(smoothing=0.0, every=True)
-        errors = {
-            "relaxed": objective.relative(objective(outcome.relaxed, None)),
-            "rounded": objective.relative(objective(outcome.rounded, None)),
-        }
-        voxels = float(np.prod(grid.slab.shape))
-        relaxed = outcome.relaxed
-        sums = self.comm.gather_rows(
-            np.array(
-                [
-                    [
-                        float(relaxed.sum(dtype=torch.float64)),
-                        float(outcome.rounded.sum(dtype=torch.float64)),
-                        float(((relaxed > GREY[0]) & (relaxed < GREY[1])).sum()),
-                    ]
-                ]
-            )
-        ).sum(0)
+        """Write summary.json."""
         summary = {
             "status": "interrupted" if recorder.interrupted else "complete",
             "method": self.config.method,
@@ -243,14 +267,7 @@ class _Conductor:
             "seconds": recorder.seconds,
             "memory": recorder.peak_memory,
             "levels": done,
-            "errors": errors,
-            "volume_fraction": {
-                "target": grid.fractions,
-                "relaxed": sums[0] / voxels,
-                "rounded": sums[1] / voxels,
-            },
-            "grey_fraction": sums[2] / voxels,
-        }
+        } | describe(grid, outcome, self.comm)
         self.comm.first(lambda: RunDirectory(path).write_summary(summary))
 
     def _report(self, path: Path) -> None:

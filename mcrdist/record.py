@@ -15,16 +15,12 @@ import psutil
 from torch import Tensor
 from tqdm import tqdm
 
-from mcrdist.descriptors.volume_fraction import Greyness
+from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.errors import InputError
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation, Objective
 from mcrdist.parallel.comm import Comm
 from mcrdist.store.run import MetricsWriter
-from mcrdist.targets import AXES
-
-#: A voxel is grey between these values.
-GREY = (0.05, 0.95)
 
 
 class Interrupt:
@@ -148,12 +144,14 @@ class Recorder:
 
     def _mean_errors(self, evaluation: Evaluation) -> dict[str, float]:
         relative = self._objective.relative(evaluation)
-        names = [name for name in relative["z"] if name != Greyness.name]  # a condition, not a descriptor
-        return {name: float(np.mean([relative[axis][name] for axis in AXES])) for name in names}
+        first = next(iter(relative.values()))
+        names = [name for name in first if name != GreynessTerm.name]  # a condition, not a descriptor
+        return {name: float(np.mean([errors[name] for errors in relative.values()])) for name in names}
 
     def _gather(self, field: Tensor) -> None:
-        grey = int(((field > GREY[0]) & (field < GREY[1])).sum())
+        grey = self._objective.phases.grey(field)
+        voxels = field.numel() // self._objective.phases.variables
         memory = self._process.memory_info().rss
-        totals = self._comm.gather_rows(np.array([[grey, memory, field.numel()]], dtype=np.float64)).sum(0)
+        totals = self._comm.gather_rows(np.array([[grey, memory, voxels]], dtype=np.float64)).sum(0)
         self.grey = float(totals[0] / totals[2])
         self.peak_memory = max(self.peak_memory, int(totals[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcrdist.config import MicrographConfig, TargetConfig
+from mcrdist.descriptors.base import Descriptor
 from mcrdist.descriptors.correlation import two_point
+from mcrdist.descriptors.joint import JointDescriptor
 from mcrdist.descriptors.variation import variation
+from mcrdist.directions import AXES, Direction
 from mcrdist.errors import InputError
+from mcrdist.gaussian import Wish
 from mcrdist.imagefile import MICROMETRES
 from mcrdist.micrograph import Micrograph, load
-
-AXES = ("z", "y", "x")
 
 #: S2 has settled where the autocovariance, averaged over directions, stays below this share of the variance.
 SETTLED = 0.05
@@ -30,36 +32,15 @@ SAME_SIZE = 1e-3
 
 @dataclass(frozen=True)
 class Target:
-    """The descriptors of one direction at one level.
+    """The descriptors of one direction and phase at one level."""
 
-    Attributes
-    ----------
-    s2 : array (2L+1, L+1)
-        Two-point correlation on the lag window.
-    variation : float
-        Per pixel (Eq. 5 over I·J).
-    fraction : float
-        Volume fraction.
-    """
-
-    s2: NDArray[np.float64]
-    variation: float
-    fraction: float
+    values: Mapping[str, NDArray[np.float64]]
+    spread: Mapping[str, float]
 
     @property
-    def lags(self) -> int:
-        """L."""
-        return int(self.s2.shape[1]) - 1
-
-
-def describe(image: NDArray[np.float64], lags: int, periodic: bool) -> Target:
-    """Describe one image (H, W) with values in [0, 1]."""
-    stack = image[None]
-    return Target(
-        s2=two_point(stack, lags, periodic)[0],
-        variation=float(variation(stack, periodic)[0]),
-        fraction=float(image.mean()),
-    )
+    def fraction(self) -> float:
+        """Volume fraction."""
+        return float(np.mean(self.values["volume_fraction"]))
 
 
 @dataclass(frozen=True)
@@ -79,19 +60,54 @@ class Targets:
     periodic: bool
     lags: int
 
-    def at(self, factor: int, shape: tuple[int, int, int]) -> dict[str, Target]:
-        """The targets of a level whose voxels are `factor` pixels wide and whose volume has this shape.
+    @property
+    def phases(self) -> tuple[int, ...]:
+        labels = np.unique(self.micrographs["z"].labels)
+        return (self.micrographs["z"].phase,) if len(labels) == 2 else tuple(labels.tolist())
 
-        The micrographs are averaged over squares of factor x factor pixels and described there, on a window
-        of as many coarse voxels as the finest has fine ones, or what a slice has room for.
+    def images(self) -> dict[str, NDArray[np.float64]]:
+        return {name: self.micrographs[name].indicator for name in AXES}
+
+    def wish(self, axis: str, variable: int, factor: int, lags: int) -> Wish:
+        """What the spectral start of a variable needs: its S2 and mean in the planes normal to `axis`.
+
+        Of one phase, of the averaged image. The variable of a further phase is its share in what the phases before
+        it leave over: as if the two were independent, its S2 is the phase's over that of what is left over, on the
+        pixels themselves (averages of shares would not be shares of averages).
         """
-        result: dict[str, Target] = {}
-        for axis, name in enumerate(AXES):
-            image = averaged(self.micrographs[name].indicator, factor)
-            height, width = (n for i, n in enumerate(shape) if i != axis)
-            lags = min(self.lags, min(height, width) // 2, _room(image.shape, self.periodic))
-            result[name] = describe(image, max(1, lags), self.periodic)
-        return result
+        labels = self.micrographs[axis].labels
+        if len(self.phases) == 1:
+            image = averaged((labels == self.phases[0]).astype(np.float64), factor)
+            lags = min(lags, _room(image.shape, self.periodic))
+            return Wish(two_point(image[None], lags, self.periodic)[0], float(image.mean()))
+        labels = labels[::factor, ::factor]
+        lags = min(lags, _room(labels.shape, self.periodic))
+        phase = (labels == self.phases[variable]).astype(np.float64)
+        left = np.isin(labels, self.phases[variable:]).astype(np.float64)
+        both = two_point(np.stack([phase, left]), lags, self.periodic)
+        share = np.divide(both[0], both[1], out=np.zeros_like(both[0]), where=both[1] > 0.0)
+        return Wish(share, float(phase.mean() / left.mean()))
+
+    def lags_at(self, direction: Direction, factor: int, shape: tuple[int, int, int]) -> int:
+        image = averaged(self.micrographs[AXES[direction.axis]].indicator, factor)
+        return max(
+            1, min(self.lags, min(direction.slice_shape(shape)) // 2, _room(image.shape, self.periodic))
+        )
+
+    def at(
+        self,
+        direction: Direction,
+        factor: int,
+        shape: tuple[int, int, int],
+        descriptors: Sequence[Descriptor],
+        joint: Sequence[JointDescriptor],
+    ) -> tuple[Target, ...]:
+        micrograph = self.micrographs[AXES[direction.axis]]
+        found = []
+        for phase in self.phases:
+            image = averaged((micrograph.labels == phase).astype(float), factor)
+            found.append(Target({d.name: d.describe(image, self.periodic)[None] for d in descriptors}, {}))
+        return tuple(found)
 
     @property
     def pixel_size(self) -> tuple[float, str] | None:
@@ -105,11 +121,10 @@ class Targets:
         """Everything about the finest level as arrays, named as in ``targets.npz``."""
         arrays: dict[str, NDArray[Any]] = {"lags": np.array(self.lags), "periodic": np.array(self.periodic)}
         for name, micrograph in self.micrographs.items():
-            target = describe(micrograph.indicator, self.lags, self.periodic)
             arrays |= {
-                f"{name}/s2": target.s2,
-                f"{name}/variation": np.array(target.variation),
-                f"{name}/volume_fraction": np.array(target.fraction),
+                f"{name}/s2": two_point(micrograph.indicator[None], self.lags, self.periodic)[0],
+                f"{name}/variation": variation(micrograph.indicator[None], self.periodic)[0],
+                f"{name}/volume_fraction": np.array(micrograph.indicator.mean()),
                 f"{name}/micrograph": micrograph.labels,
                 f"{name}/phase": np.array(micrograph.phase),
                 f"{name}/source": np.array(micrograph.source),

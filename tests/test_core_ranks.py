@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_objective import targets_for, terms_for
+from objectives import make
 from torch import Tensor
 
 from mcrdist import synthetic
-from mcrdist.gaussian import fit_kernel, gaussian_field, start
+from mcrdist.descriptors.correlation import two_point
+from mcrdist.gaussian import Wish, box_lags, fit_kernel, gaussian_field, start
 from mcrdist.multigrid import perturb, upsample
-from mcrdist.objective import Objective
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
@@ -30,6 +30,14 @@ UPSAMPLINGS = (
     ((7, 7, 7), (7, 7, 7)),
 )
 STARTS = ((17, 12, 14), (2, 16, 9), (8, 8, 8), (20, 9, 9))
+
+VARIANTS: tuple[tuple[tuple[int, int, int], dict[str, Any]], ...] = (
+    ((17, 12, 14), {"phases": 3}),
+    ((5, 33, 35), {"phases": 3, "every": 3, "smoothing": float("inf")}),
+    ((13, 13, 13), {"diagonals": True}),
+    ((7, 7, 7), {"diagonals": True, "phases": 4, "every": 2}),
+    ((20, 9, 33), {"every": 7}),
+)
 
 Results = dict[str, Any]
 
@@ -48,11 +56,9 @@ def compute(threads: int) -> Results:
         for shape in SHAPES:
             for dtype in (torch.float32, torch.float64):
                 for smoothing in (0.5, float("inf")):
-                    slab = Slab(shape, comm, workers, dtype)
-                    field = noise(slab, 3, 0, "uniform")
-                    terms = terms_for(shape, targets_for(shape, 5), smoothing, dtype)
-                    objective = Objective(slab, terms, comm, workers)
-                    gradient = slab.empty()
+                    objective = make(shape, comm, workers, lags=5, smoothing=smoothing, dtype=dtype)
+                    field = noise(objective.slab, 3, 0, "uniform")
+                    gradient = torch.empty_like(field)
                     evaluation = objective(field, gradient)
                     key = f"{shape} {dtype} {smoothing}"
                     found[f"loss {key}"] = evaluation.loss
@@ -61,7 +67,18 @@ def compute(threads: int) -> Results:
                     for axis, errors in evaluation.errors.items():
                         for name, values in errors.items():
                             found[f"{axis} {name} {key}"] = values.tolist()
-                    found[f"constants {key}"] = [c.tolist() for c in objective.flip_constants(evaluation)]
+                    found[f"constants {key}"] = [
+                        digest(comm, cost) for cost in objective.flip_constants(evaluation)
+                    ]
+        for shape, options in VARIANTS:
+            objective = make(shape, comm, workers, dtype=torch.float32, **options)
+            objective.rotate(1)
+            drawn = [noise(objective.slab, k, 0, "uniform") for k in range(objective.phases.variables)]
+            field = objective.phases.stack(drawn)
+            gradient = torch.empty_like(field)
+            key = f"{shape} {options}"
+            found[f"loss {key}"] = objective(field, gradient).loss
+            found[f"gradient {key}"] = digest(comm, gradient)
         for coarse, fine in UPSAMPLINGS:
             small, large = (Slab(shape, comm, workers, torch.float32) for shape in (coarse, fine))
             above = upsample(noise(small, 3, 0, "uniform"), small, large, comm)
@@ -69,13 +86,16 @@ def compute(threads: int) -> Results:
             found[f"perturbed {coarse} {fine}"] = digest(comm, perturb(above, large, 3, 1))
         structure = synthetic.ThresholdedGaussian(length=4.0, fraction=0.4)
         image = structure.draw((64, 64), np.random.default_rng(0)).astype(float)
-        images = dict.fromkeys("zyx", image)
         for shape in STARTS:
-            kernel = fit_kernel(images, shape, True, False)
+            wishes = {
+                name: Wish(two_point(image[None], box_lags(shape, axis), True)[0], float(image.mean()))
+                for axis, name in enumerate("zyx")
+            }
+            kernel = fit_kernel(wishes, shape, False)
             slab = Slab(shape, comm, workers, torch.float32)
             found[f"field {shape}"] = digest(comm, gaussian_field(slab, comm, kernel, 3, 0))
             for grey in (False, True):
-                begun = start(slab, comm, kernel, images, 3, 0, grey)
+                begun = start(slab, comm, wishes, kernel, 3, 0, grey=grey)
                 found[f"start {shape} {grey}"] = digest(comm, begun.float())
     workers.close()
     return found

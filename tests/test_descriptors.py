@@ -18,13 +18,13 @@ from mcrdist import synthetic
 from mcrdist.descriptors.base import Term
 from mcrdist.descriptors.correlation import (
     LagWindow,
-    TwoPointCorrelation,
+    TwoPointTerm,
     two_point,
     two_point_correlation,
 )
 from mcrdist.descriptors.fft import irfft2, rfft2
-from mcrdist.descriptors.variation import Variation, variation
-from mcrdist.descriptors.volume_fraction import Greyness, VolumeFraction
+from mcrdist.descriptors.variation import VariationTerm, variation
+from mcrdist.descriptors.volume_fraction import GreynessTerm, VolumeFractionTerm
 
 CPU = torch.device("cpu")
 # (S, H, W) of a volume (Z, Y, X), for slices normal to z, y and x.
@@ -162,21 +162,21 @@ def test_autograd_of_two_point_correlation(shape: tuple[int, int], lags: int) ->
 # ------------------------------------------------------------------------------------------------ gradients
 
 
-def s2_term(shape: tuple[int, int], lags: int, dtype: torch.dtype = torch.float64) -> TwoPointCorrelation:
+def s2_term(shape: tuple[int, int], lags: int, dtype: torch.dtype = torch.float64) -> TwoPointTerm:
     image = (random(*shape, seed=9) < 0.4).astype(float)
     window = LagWindow(shape, lags, dtype, CPU)
-    return TwoPointCorrelation(two_point(image[None], lags, True)[0], float(image.mean()), 0.7, window)
+    return TwoPointTerm(two_point(image[None], lags, True)[0], float(image.mean()), 0.7, window)
 
 
 TERMS: dict[str, Callable[[tuple[int, int]], Term]] = {
     "s2": lambda shape: s2_term(shape, 2),
     "s2, half the side": lambda shape: s2_term(shape, min(shape) // 2),
-    "variation": lambda shape: Variation(0.5, 0.7, 0.0),
-    "variation, smoothed": lambda shape: Variation(0.5, 0.7, 0.5),
-    "variation, hardly smoothed": lambda shape: Variation(0.5, 0.7, 0.01),
-    "variation, squared": lambda shape: Variation(0.5, 0.7, math.inf),
-    "volume fraction": lambda shape: VolumeFraction(0.3, 0.7),
-    "greyness": lambda shape: Greyness(0.3, 0.7),
+    "variation": lambda shape: VariationTerm(0.5, 0.7, 0.0),
+    "variation, smoothed": lambda shape: VariationTerm(0.5, 0.7, 0.5),
+    "variation, hardly smoothed": lambda shape: VariationTerm(0.5, 0.7, 0.01),
+    "variation, squared": lambda shape: VariationTerm(0.5, 0.7, math.inf),
+    "volume fraction": lambda shape: VolumeFractionTerm(0.3, 0.7),
+    "greyness": lambda shape: GreynessTerm(0.3, 0.7),
 }
 
 
@@ -224,24 +224,24 @@ def test_errors_are_those_of_the_definition() -> None:
     off = two_point(slices, 4, True) - term.target.numpy()
     np.testing.assert_allclose(found * term.scale, np.sqrt((off**2).sum((1, 2))), rtol=1e-12)
     assert term.norm == pytest.approx(np.linalg.norm(term.target.numpy()))
-    exact = Variation(0.4, 1.0, 0.0).accumulate(torch.from_numpy(slices), None, 1.0).numpy()
+    exact = VariationTerm(0.4, 1.0, 0.0).accumulate(torch.from_numpy(slices), None, 1.0).numpy()
     np.testing.assert_allclose(exact, variation(slices, True) / 0.4 - 1.0, rtol=1e-12)
-    fraction = VolumeFraction(0.8).accumulate(torch.from_numpy(slices), None, 1.0).numpy()
+    fraction = VolumeFractionTerm(0.8).accumulate(torch.from_numpy(slices), None, 1.0).numpy()
     np.testing.assert_allclose(fraction, (slices.mean((1, 2)) - 0.8) / 0.2, rtol=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5, math.inf])
 def test_smoothing_does_not_show_on_two_phases(smoothing: float) -> None:
     slices = (random(3, 8, 9) < 0.4).astype(float)
-    found = Variation(0.3, 1.0, smoothing).accumulate(torch.from_numpy(slices), None, 1.0)
+    found = VariationTerm(0.3, 1.0, smoothing).accumulate(torch.from_numpy(slices), None, 1.0)
     np.testing.assert_allclose(found.numpy(), variation(slices, True) / 0.3 - 1.0, rtol=1e-12)
 
 
 def test_greyness_is_nothing_on_two_phases() -> None:
     slices = torch.from_numpy((random(3, 8, 9) < 0.4).astype(float))
-    assert torch.all(Greyness(0.4, 1.0).accumulate(slices, None, 1.0) == 0)
+    assert torch.all(GreynessTerm(0.4, 1.0).accumulate(slices, None, 1.0) == 0)
     mixed = torch.full((1, 8, 9), 0.4, dtype=torch.float64)
-    assert float(Greyness(0.4, 1.0).accumulate(mixed, None, 1.0)[0]) == pytest.approx(1.0)
+    assert float(GreynessTerm(0.4, 1.0).accumulate(mixed, None, 1.0)[0]) == pytest.approx(1.0)
 
 
 # ------------------------------------------------------------------------------------------------ flips
@@ -250,7 +250,7 @@ def test_greyness_is_nothing_on_two_phases() -> None:
 def test_flip_of_a_voxel_changes_the_loss_as_told() -> None:
     """Exactly, but for the square of the change of V, which is known too."""
     slices = (random(1, 7, 9, seed=3) < 0.4).astype(float)
-    term, share, pixels = Variation(0.6, 0.7, math.inf), 0.25, 63
+    term, share, pixels = VariationTerm(0.6, 0.7, math.inf), 0.25, 63
 
     def evaluate(values: NDArray[np.float64]) -> float:
         error = term.accumulate(torch.from_numpy(values), None, share).numpy()
@@ -269,7 +269,7 @@ def test_flip_of_a_voxel_changes_the_loss_as_told() -> None:
         assert evaluate(flipped) - evaluate(slices) == pytest.approx(told + square, abs=1e-14)
 
 
-@pytest.mark.parametrize("term", [VolumeFraction(0.3), s2_term((6, 6), 2)], ids=lambda t: t.name)
+@pytest.mark.parametrize("term", [VolumeFractionTerm(0.3), s2_term((6, 6), 2)], ids=lambda t: t.name)
 def test_other_terms_have_no_constant(term: Term) -> None:
     assert np.all(term.flip_constant(np.ones(3), (6, 6), 0.1) == 0)
 
@@ -285,11 +285,11 @@ def test_errors_are_the_same_whichever_phase_is_called_1() -> None:
     window = LagWindow((12, 12), 4, torch.float64, CPU)
     found = []
     for this, stack in ((image, slices), (1 - image, 1 - slices)):
-        term = TwoPointCorrelation(two_point(this[None], 4, True)[0], float(this.mean()), 1.0, window)
+        term = TwoPointTerm(two_point(this[None], 4, True)[0], float(this.mean()), 1.0, window)
         found.append((term.scale, float(term.accumulate(torch.from_numpy(stack), None, 1.0)[0])))
         assert term.scale <= term.norm
     assert found[0] == pytest.approx(found[1], rel=1e-10)
-    assert VolumeFraction(0.1).scale == pytest.approx(VolumeFraction(0.9).scale)
+    assert VolumeFractionTerm(0.1).scale == pytest.approx(VolumeFractionTerm(0.9).scale)
 
 
 # ------------------------------------------------------------------------------------------------ bits
@@ -311,11 +311,11 @@ def test_bits_do_not_depend_on_how_many_slices_come_at_once(
     slices = torch.from_numpy(random(count, *shape).astype(np.float32))
     terms: list[Term] = [
         s2_term(shape, lags, torch.float32),
-        Variation(0.5, 1.0, 0.5),
-        Variation(0.5, 1.0, math.inf),
-        Variation(0.5, 1.0, 0.0),
-        VolumeFraction(0.3),
-        Greyness(0.3, 0.5),
+        VariationTerm(0.5, 1.0, 0.5),
+        VariationTerm(0.5, 1.0, math.inf),
+        VariationTerm(0.5, 1.0, 0.0),
+        VolumeFractionTerm(0.3),
+        GreynessTerm(0.3, 0.5),
     ]
 
     def evaluate(start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -399,8 +399,8 @@ def test_variation_that_rides_on_s2_is_the_variation(shape: tuple[int, int]) -> 
     slices = torch.from_numpy(rng.random((3, *shape)))
     target = two_point(rng.random((1, *shape)), 3, True)[0]
     window = LagWindow(shape, 3, torch.float64, torch.device("cpu"))
-    together = TwoPointCorrelation(target, 0.4, 0.7, window, Variation(0.6, 0.3, math.inf))
-    apart = [TwoPointCorrelation(target, 0.4, 0.7, window), Variation(0.6, 0.3, math.inf)]
+    together = TwoPointTerm(target, 0.4, 0.7, window, VariationTerm(0.6, 0.3, math.inf))
+    apart = [TwoPointTerm(target, 0.4, 0.7, window), VariationTerm(0.6, 0.3, math.inf)]
     ours, theirs = torch.zeros_like(slices), torch.zeros_like(slices)
     errors = together.accumulate(slices, ours, 0.01)
     separate = [term.accumulate(slices, theirs, 0.01) for term in apart]

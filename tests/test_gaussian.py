@@ -10,7 +10,7 @@ from scipy.special import owens_t
 
 from mcrdist import synthetic
 from mcrdist.descriptors.correlation import two_point
-from mcrdist.gaussian import Transfer, correlation_of_cut, fit_kernel, gaussian_field, start, two_phases
+from mcrdist.gaussian import Transfer, Wish, box_lags, correlation_of_cut, fit_kernel, gaussian_field, start
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab, partition
 from mcrdist.parallel.threads import Workers
@@ -23,11 +23,24 @@ def draw(length: float | tuple[float, ...], side: int = 160, seed: int = 0) -> N
     return structure.draw((side, side), np.random.default_rng(seed)).astype(float)
 
 
+def two_phases(field: torch.Tensor) -> torch.Tensor:
+    return torch.gt(field, 0.5).to(field.dtype)
+
+
+def wish(image: NDArray[np.float64], lags: int) -> Wish:
+    return Wish(two_point(image[None], min(lags, min(image.shape) // 2 - 1), True)[0], float(image.mean()))
+
+
+def wishes(images: Images, shape: tuple[int, int, int]) -> dict[str, Wish]:
+    return {name: wish(image, box_lags(shape, "zyx".index(name))) for name, image in images.items()}
+
+
 def begin(images: Images, shape: tuple[int, int, int], seed: int = 0, grey: bool = False) -> torch.Tensor:
-    kernel = fit_kernel(images, shape, True, grey)
+    wanted = wishes(images, shape)
+    kernel = fit_kernel(wanted, shape, grey)
     with Comm.start("cpu") as comm:
         slab = Slab(shape, comm, Workers(1), torch.float32)
-        return start(slab, comm, kernel, images, seed, 0, grey)
+        return start(slab, comm, wanted, kernel, seed, 0, grey=grey)
 
 
 # --------------------------------------------------------------------------------------------- the inversion
@@ -58,7 +71,8 @@ def test_correlation_of_cut_takes_the_nearest_there_is() -> None:
 
 @pytest.mark.parametrize("shape", [(16, 18, 20), (15, 17, 13)])
 def test_kernel_is_real_even_and_of_the_box(shape: tuple[int, int, int]) -> None:
-    kernel = fit_kernel({"z": draw((3.0, 6.0)), "y": draw((3.0, 6.0)), "x": draw(3.0)}, shape, True, False)
+    images = {"z": draw((3.0, 6.0)), "y": draw((3.0, 6.0)), "x": draw(3.0)}
+    kernel = fit_kernel(wishes(images, shape), shape, False)
     assert kernel.shape == shape
     assert kernel.dtype == np.float64
     mirrored = np.roll(kernel[::-1, ::-1, ::-1], 1, (0, 1, 2))
@@ -103,7 +117,7 @@ def test_transfer_function_does_not_depend_on_who_holds_which_rows(shape: tuple[
 
 def test_the_field_is_standard() -> None:
     shape = (17, 16, 15)
-    kernel = fit_kernel(dict.fromkeys("zyx", draw(4.0)), shape, True, False)
+    kernel = fit_kernel(wishes(dict.fromkeys("zyx", draw(4.0)), shape), shape, False)
     with Comm.start("cpu") as comm:
         field = gaussian_field(Slab(shape, comm, Workers(1)), comm, kernel, 0, 0)
     assert field.shape == shape
@@ -125,11 +139,12 @@ def test_start_has_the_micrographs_two_point_correlation() -> None:
     structure, lags = synthetic.ThresholdedGaussian(length=5.0, fraction=0.4), 10
     images = dict.fromkeys("zyx", draw(5.0, side=512))
     wanted = structure.s2(synthetic.lag_window(lags))
-    kernel = fit_kernel(images, (32, 32, 32), True, False)
+    asked = wishes(images, (32, 32, 32))
+    kernel = fit_kernel(asked, (32, 32, 32), False)
     found = []
     for seed in range(6):
         with Comm.start("cpu") as comm:
-            field = start(Slab((32, 32, 32), comm, Workers(1)), comm, kernel, images, seed, 0, False)
+            field = start(Slab((32, 32, 32), comm, Workers(1)), comm, asked, kernel, seed, 0)
         volume = two_phases(field).numpy()
         found += [two_point(np.moveaxis(volume, axis, 0), lags, True).mean(0) for axis in range(3)]
     off = np.mean(found, 0) - wanted
@@ -166,3 +181,12 @@ def test_seeds_and_levels_differ() -> None:
     first = begin(images, (12, 12, 12), seed=0)
     assert torch.equal(first, begin(images, (12, 12, 12), seed=0))
     assert not torch.equal(first, begin(images, (12, 12, 12), seed=1))
+
+
+def test_a_plane_needs_no_other_directions() -> None:
+    """2-D: one plane with the micrograph's two-point correlation, within its own scatter."""
+    image = draw(6.0, side=256)
+    found = begin({"z": image}, (1, 96, 128))
+    assert found.shape == (1, 96, 128)
+    s2 = two_point(two_phases(found).double().numpy(), 8, True)[0]
+    assert np.linalg.norm(s2 - two_point(image[None], 8, True)[0]) < 0.1 * np.linalg.norm(s2)

@@ -70,19 +70,21 @@ def _one_shape(comm: Comm, workers: Workers, shape: tuple[int, int, int]) -> dic
     sent = comm.bytes_sent
     for axis in range(3):
 
-        def work(first: int, slices: Tensor, below: Tensor | None, axis: int = axis) -> None:
-            assert below is not None and below.stride() == slices.stride()
+        def work(first: int, fields: list[Tensor], gradients: list[Tensor] | None, axis: int = axis) -> None:
+            assert gradients is not None
+            (slices,), (below,) = fields, gradients
+            assert below.stride() == slices.stride()
             assert slices.dim() == 3 and len(slices) > 0
             values[axis].extend((first + i, s.clone().numpy()) for i, s in enumerate(slices))
             below.add_(contribution(first, slices))
 
-        slab.visit(axis, field, gradient, work, width=WIDTH)
+        slab.visit(axis, [field], [gradient], work, width=WIDTH)
     out["values"], out["gradient"] = values, (slab.start, gradient.numpy())
     out["sent"] = comm.bytes_sent - sent
 
     seen: list[int] = []
     sent = comm.bytes_sent
-    slab.visit(2, field, None, lambda first, slices, below: seen.append(len(slices)), width=WIDTH)
+    slab.visit(2, [field], None, lambda first, slices, below: seen.append(len(slices[0])), width=WIDTH)
     out["seen"], out["sent without gradient"] = sum(seen), comm.bytes_sent - sent
 
     labels = (field > 0).to(torch.uint8)
@@ -304,11 +306,14 @@ def test_alone_slices_are_views(monkeypatch: pytest.MonkeyPatch) -> None:
     for axis in range(3):
         calls: list[tuple[int, int, int]] = []
 
-        def work(first: int, slices: Tensor, below: Tensor | None, calls: Any = calls) -> None:
-            assert below is not None
+        def work(
+            first: int, fields: list[Tensor], gradients: list[Tensor] | None, calls: Any = calls
+        ) -> None:
+            assert gradients is not None
+            (slices,), (below,) = fields, gradients
             calls.append((len(slices), slices.data_ptr(), below.data_ptr()))
 
-        slab.visit(axis, field, gradient, work, width=1)
+        slab.visit(axis, [field], [gradient], work, width=1)
         assert calls == [((4, 5, 6)[axis], field.data_ptr(), gradient.data_ptr())]
     assert [block.ctypes.data for _, block in slab.blocks(field, 4)] == [field.data_ptr()]
 

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mcrdist.config.descriptors import DescriptorConfig
 from mcrdist.config.kinds import choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource
 from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting, show
 from mcrdist.config.sections import (
     VOLUME,
-    DescriptorConfig,
-    DescriptorTerm,
     InitialConfig,
     LevelsConfig,
     OptimizerConfig,
@@ -34,7 +33,6 @@ __all__ = [
     "AXES",
     "CharacterizeConfig",
     "DescriptorConfig",
-    "DescriptorTerm",
     "InitialConfig",
     "LevelsConfig",
     "MicrographConfig",
@@ -91,8 +89,9 @@ _INITIAL: dict[str, Check | Section] = {
 def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -> None:
     """Check what one section cannot know of another."""
     descriptors: DescriptorConfig = given.get("descriptors", DescriptorConfig())
-    if not any(descriptors.weights.values()):
-        names = ", ".join(f"descriptors.{name}.weight" for name in descriptors.weights)
+    telling = {name: w for name, w in descriptors.weights.items() if name != "volume_fraction"}
+    if not any(telling.values()) and not descriptors.extra:
+        names = ", ".join(f"descriptors.{name}.weight" for name in telling)
         raise InputError(f"descriptors: expected a weight above 0, found 0 for all; set one of {names}")
     if shape is None:
         return

@@ -103,3 +103,27 @@ def integers(count: int, minimum: int, **options: Any) -> Check:
         return tuple(numbers) if valid else INVALID
 
     return Check(f"{count} integers of at least {minimum}", convert, **options)
+
+
+def some_integers(minimum: int, **options: Any) -> Check:
+    """Return a check for a list of any number of integers, each at least `minimum`; kept as a tuple."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+            return INVALID
+        numbers = [_integer(item) for item in value]
+        return tuple(numbers) if all(n is not None and n >= minimum for n in numbers) else INVALID
+
+    return Check(f"a list of integers of at least {minimum}", convert, **options)
+
+
+def some_texts(expected: str, **options: Any) -> Check:
+    """Return a check for a list of texts that are not empty; kept as a tuple."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+            return INVALID
+        items = list(value)
+        return tuple(items) if all(isinstance(item, str) and item.strip() for item in items) else INVALID
+
+    return Check(f"a list of {expected}", convert, **options)

@@ -1,13 +1,12 @@
-"""The other settings: the volume, its targets, the descriptors, the solver, the machine and the run."""
+"""The other settings: the volume, its targets, the solver, the machine and the run."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mcrdist.config.kinds import boolean, choice, integer, integers, number, text
-from mcrdist.config.schema import Section, section, setting
+from mcrdist.config.schema import Section, setting
 from mcrdist.errors import InputError
 
 MINIMUM_SIZE = 8  # voxels a side: below this a slice holds no statistics worth matching
@@ -26,26 +25,7 @@ class TargetConfig:
 
     periodic: bool = setting(boolean(), False)
     lags: int | None = setting(integer(1, optional=True, example="32"), None)
-
-
-@dataclass(frozen=True)
-class DescriptorTerm:
-    """One descriptor's part in the loss."""
-
-    weight: float = setting(number(0, example="1"), 1.0)
-
-
-@dataclass(frozen=True)
-class DescriptorConfig:
-    """The descriptors that the slices are held to; a weight of 0 leaves one out."""
-
-    s2: DescriptorTerm = setting(section(DescriptorTerm), DescriptorTerm())
-    variation: DescriptorTerm = setting(section(DescriptorTerm), DescriptorTerm())
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """The weights by descriptor name: ``{"s2": 1.0, "variation": 1.0}``."""
-        return {f.name: getattr(self, f.name).weight for f in dataclasses.fields(self)}
+    diagonals: bool = setting(boolean(), False)
 
 
 @dataclass(frozen=True)
@@ -68,11 +48,15 @@ class InitialConfig:
 class OptimizerConfig:
     """The optimiser and when a level is done, whichever rule is met first."""
 
-    name: Literal["lbfgsb"] = setting(choice("lbfgsb"), "lbfgsb")
+    name: Literal["lbfgsb", "scipy", "adam", "yeong_torquato"] = setting(
+        choice("lbfgsb", "scipy", "adam", "yeong_torquato", example="adam"), "lbfgsb"
+    )
     history: int = setting(integer(1, 100), 8)
     iterations: int = setting(integer(0, example="300"), 300)
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
     projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)
+    learning_rate: float = setting(number(above=0, example="0.05"), 0.05)
+    rotate: int = setting(integer(1, example="20"), 20)
 
 
 @dataclass(frozen=True)

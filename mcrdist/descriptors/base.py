@@ -1,13 +1,17 @@
-"""What every descriptor offers: its value on a stack of slices, and its part of the loss and the gradient."""
+"""What every descriptor offers: its value on images, and its part of the loss and the gradient of slices."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, float64
+
+Floats = NDArray[np.float64]
 
 
 def slice_sums(values: Tensor) -> Tensor:
@@ -20,6 +24,93 @@ def slice_sums(values: Tensor) -> Tensor:
     if values.stride(0) < values.stride(2):
         return values.sum((1, 2), dtype=float64)
     return values.sum(2, dtype=float64).sum(1)
+
+
+def row_norms(residual: Tensor) -> Tensor:
+    """Euclidean length of every row of (S, ...) in double precision, row by row; (S,) float64."""
+    if not len(residual):
+        return torch.zeros(0, dtype=float64, device=residual.device)
+    return torch.stack([torch.linalg.vector_norm(row.to(float64).flatten()) for row in residual])
+
+
+@dataclass(frozen=True)
+class SliceGrid:
+    """What the slices of one direction at one level have in common.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (H, W) of a slice, in voxels.
+    dtype, device
+        Of the tensors.
+    """
+
+    shape: tuple[int, int]
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+class Descriptor(ABC):
+    """A statistic of images of one phase: how to measure it, and how to hold slices to it.
+
+    Attributes
+    ----------
+    name : str
+        As in the configuration, in reports and in ``targets.npz``.
+    balance : float
+        What a weight of 1 in the configuration means in the loss, so that 1 suits every descriptor.
+    """
+
+    name: str
+    balance: float = 1.0
+
+    @abstractmethod
+    def describe(self, image: Floats, periodic: bool) -> Floats:
+        """Measure the descriptor on one image.
+
+        Parameters
+        ----------
+        image : float64 array (H, W)
+            The indicator of the phase: 0 and 1, or in between where it was averaged.
+        periodic : bool
+            Wrap around at the border, or count only what lies inside the image.
+
+        Returns
+        -------
+        float64 array
+            Of a shape that does not depend on the image.
+        """
+
+    @abstractmethod
+    def term(self, targets: Mapping[str, Floats], weight: float, grid: SliceGrid) -> Term:
+        """Hold slices to a target.
+
+        Parameters
+        ----------
+        targets : mapping of name to float64 array (T, ...)
+            The targets of all descriptors in use, ``targets[self.name]`` among them; "volume_fraction" (T,)
+            always is. T is 1, or the number of slices where every slice has a target of its own.
+        weight : float
+            In the loss, `balance` already multiplied in.
+        grid : SliceGrid
+        """
+
+
+class Targets:
+    """A stack of targets on the device: one for all slices, or one a slice."""
+
+    def __init__(self, values: Floats, grid: SliceGrid, dtype: torch.dtype | None = None) -> None:
+        self._values = torch.as_tensor(values, dtype=dtype or grid.dtype, device=grid.device)
+
+    def of(self, at: range) -> Tensor:
+        """The targets of the slices `at`: (1, ...) or (len(at), ...).
+
+        Slices beyond the last one, with which a batch is filled up, get the last one's.
+        """
+        if len(self._values) == 1:
+            return self._values
+        index = torch.arange(at.start, at.stop, at.step, device=self._values.device)
+        return self._values[index.clamp_(max=len(self._values) - 1)]
 
 
 class Term(ABC):
@@ -38,12 +129,15 @@ class Term(ABC):
         What one unit of error is: the size of the target in most terms, so that errors are relative.
     norm : float
         The size of the target, ‖D_des‖ of Eq. 10; reports are relative to it.
+    every : int
+        Only each `every`-th slice is looked at, others as the optimisation goes on; for costly descriptors.
     """
 
     name: str
     weight: float
     scale: float
     norm: float
+    every: int = 1
 
     @property
     def parts(self) -> tuple[Term, ...]:
@@ -51,8 +145,11 @@ class Term(ABC):
         return (self,)
 
     @abstractmethod
-    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
         """Add this term's part of the gradient and return the errors.
+
+        The result for a slice must not depend, to the last bit, on which others come with it: ranks and threads
+        have different ones. So sums go slice by slice and matrix products are batched (`torch.bmm`).
 
         Parameters
         ----------
@@ -62,6 +159,8 @@ class Term(ABC):
             d loss / d slices is added to it.
         share : float
             What the loss of one slice counts in the whole loss, 1 / number of slices.
+        at : range
+            Which slices of the direction these are; it may go beyond the last one, and have a step.
 
         Returns
         -------
@@ -69,18 +168,20 @@ class Term(ABC):
             ‖D_s − D_des‖ / scale, with its sign for a descriptor of one number.
         """
 
-    def evaluate(self, slices: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def evaluate(self, slices: Tensor, share: float, at: range) -> tuple[Tensor, Tensor]:
         """Return the errors, and this term's gradient (S, H, W) as a tensor of its own; see `accumulate`."""
         gradient = torch.zeros_like(slices)
-        return self.accumulate(slices, gradient, share), gradient
+        return self.accumulate(slices, gradient, share, at), gradient
 
-    def loss(self, error: NDArray[np.float64]) -> NDArray[np.float64]:
+    def loss(self, error: Floats) -> Floats:
         """The loss of slices with these errors, any shape."""
         return self.weight * error**2
 
-    def flip_constant(
-        self, error: NDArray[np.float64], shape: tuple[int, int], share: float
-    ) -> NDArray[np.float64]:
+    def redraw(self, round: int) -> None:
+        """Take the random parts of the descriptor anew, if it has any: the same for the same round."""
+        del round
+
+    def flip_constant(self, error: Floats, shape: tuple[int, int], share: float) -> Floats:
         """Second-order change of the loss when one voxel of a slice flips between 0 and 1.
 
         What a flip of voxel i does to the loss is ``gradient_i (1 - 2 x_i)`` plus this constant of its slice.

@@ -7,6 +7,7 @@ second; the other half follows from S2(−r) = S2(r).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.descriptors.base import Term, slice_sums
+from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, slice_sums
 from mcrdist.descriptors.fft import irfft2, memory_order, power, rfft2, scale_
-from mcrdist.descriptors.variation import Variation
+from mcrdist.descriptors.variation import VariationTerm
 
 
 def two_point(slices: NDArray[np.float64], lags: int, periodic: bool) -> NDArray[np.float64]:
@@ -173,18 +174,18 @@ def two_point_correlation(slices: Tensor, window: LagWindow) -> Tensor:
     return result
 
 
-class TwoPointCorrelation(Term):
+class TwoPointTerm(Term):
     """S2 of every slice, periodic, on the lag window.
 
     Parameters
     ----------
-    target : array (2L+1, L+1)
-        S2 of the micrograph.
-    fraction : float
-        Volume fraction that belongs to it, S2(0).
+    target : array (T, 2L+1, L+1)
+        S2 of the micrograph, one for all slices or one a slice.
+    fraction : array (T,)
+        Volume fractions that belong to it, S2(0).
     weight : float
     window : LagWindow
-    variation : Variation, optional
+    variation : VariationTerm, optional
         The variation with infinite smoothing, which rides along at no cost: the mean square of the steps along
         an axis is 2 S2(0) − 2 S2(one pixel).
     """
@@ -193,58 +194,84 @@ class TwoPointCorrelation(Term):
 
     def __init__(
         self,
-        target: NDArray[np.float64],
-        fraction: float,
+        target: Floats,
+        fraction: Floats,
         weight: float,
         window: LagWindow,
-        variation: Variation | None = None,
+        variation: VariationTerm | None = None,
     ) -> None:
         assert variation is None or math.isinf(variation.smoothing)
         self.weight = weight
         self.window = window
         self.variation = variation
-        self.target = torch.as_tensor(target, dtype=window.dtype, device=window.device)
-        self.norm = float(np.linalg.norm(target))
+        self.targets = Targets(target, SliceGrid(window.shape, window.dtype, window.device))
+        self.norm = float(np.linalg.norm(target, axis=(1, 2)).mean())
         # S2 of the other phase is S2 − 2φ + 1. Relative to the smaller of the two, the error means the same
         # whichever phase is called 1, and the loss is not blind to a phase that is rare.
-        self.scale = min(self.norm, float(np.linalg.norm(target - 2.0 * fraction + 1.0)))
+        other = target - 2.0 * fraction[:, None, None] + 1.0
+        self.scale = min(self.norm, float(np.linalg.norm(other, axis=(1, 2)).mean()))
 
     @property
     def parts(self) -> tuple[Term, ...]:
         return (self,) if self.variation is None else (self, self.variation)
 
-    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
         if gradient is None:
-            return self._errors(rfft2(slices), share)[0]
-        errors, own = self.evaluate(slices, share)
+            return self._errors(rfft2(slices), share, at)[0]
+        errors, own = self.evaluate(slices, share, at)
         gradient += own
         return errors
 
-    def evaluate(self, slices: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def evaluate(self, slices: Tensor, share: float, at: range) -> tuple[Tensor, Tensor]:
         spectrum = rfft2(slices)
-        errors, residual = self._errors(spectrum, share)
+        errors, residual = self._errors(spectrum, share, at)
         filtered = scale_(spectrum, self.window.spread(residual, spectrum))
         return errors, irfft2(filtered, self.window.shape)
 
-    def _errors(self, spectrum: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def _errors(self, spectrum: Tensor, share: float, at: range) -> tuple[Tensor, Tensor]:
         """Errors of all parts, and d loss / d S2 on the window times the 2/N that the adjoint brings."""
         s2 = self.window.crop(power(spectrum))
-        residual = s2 - self.target
+        residual = s2 - self.targets.of(at)
         error = slice_sums(residual.to(torch.float64).square()).sqrt_() / self.scale
         adjoint = 2.0 / self.window.pixels
         residual *= 2.0 * self.weight * share / self.scale**2 * adjoint
         if self.variation is not None:
-            steps = self._ride(s2, residual, self.variation, share * adjoint)
+            steps = self._ride(s2, residual, self.variation, share * adjoint, at)
             error = torch.stack([error, steps], dim=1)
         return error, residual
 
-    def _ride(self, s2: Tensor, residual: Tensor, variation: Variation, share: float) -> Tensor:
+    def _ride(
+        self, s2: Tensor, residual: Tensor, variation: VariationTerm, share: float, at: range
+    ) -> Tensor:
         """Errors of the mean squared steps; adds their part to what goes through the adjoint."""
         origin = self.window.lags
         total = 4.0 * s2[:, origin, 0] - 2.0 * s2[:, origin, 1] - 2.0 * s2[:, origin + 1, 0]
-        error = (total.to(torch.float64) - variation.target) / variation.scale
+        error = (total.to(torch.float64) - variation.targets.of(at)) / variation.scale
         slope = (error * (2.0 * variation.weight * share / variation.scale)).to(residual.dtype)
         residual[:, origin, 0] += 4.0 * slope
         residual[:, origin, 1] -= 2.0 * slope
         residual[:, origin + 1, 0] -= 2.0 * slope
         return error
+
+
+class TwoPointCorrelation(Descriptor):
+    """S2(r) = ⟨I(x) I(x + r)⟩ on a window of lags.
+
+    Parameters
+    ----------
+    lags : int
+        L of the window.
+    """
+
+    name = "s2"
+
+    def __init__(self, lags: int) -> None:
+        self.lags = lags
+
+    def describe(self, image: Floats, periodic: bool) -> Floats:
+        """S2 of one image (H, W): (2L+1, L+1)."""
+        return np.asarray(two_point(image[None], self.lags, periodic)[0])
+
+    def term(self, targets: Mapping[str, Floats], weight: float, grid: SliceGrid) -> TwoPointTerm:
+        window = LagWindow(grid.shape, self.lags, grid.dtype, grid.device)
+        return TwoPointTerm(targets["s2"], targets["volume_fraction"], weight, window)

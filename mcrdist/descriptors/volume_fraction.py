@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.descriptors.base import Term, slice_sums
+from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, slice_sums
 
 
-class VolumeFraction(Term):
+class VolumeFractionTerm(Term):
     """The area fraction of the phase on every slice.
 
     Errors are relative to the rarer phase: one that fills 3 % of the micrograph must be as right as the rest.
@@ -17,22 +20,22 @@ class VolumeFraction(Term):
 
     name = "volume_fraction"
 
-    def __init__(self, target: float, weight: float = 1.0) -> None:
-        self.target = target
+    def __init__(self, target: Floats, weight: float, grid: SliceGrid) -> None:
+        self.targets = Targets(target, grid, torch.float64)
         self.weight = weight
-        self.norm = target
-        self.scale = min(target, 1.0 - target)
+        self.norm = float(np.mean(target))
+        self.scale = min(self.norm, 1.0 - self.norm)
 
-    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
         pixels = slices.shape[1] * slices.shape[2]
-        error = (slice_sums(slices) / pixels - self.target) / self.scale
+        error = (slice_sums(slices) / pixels - self.targets.of(at)) / self.scale
         if gradient is not None:
             slope = error * (2.0 * self.weight * share / (self.scale * pixels))
             gradient += slope.to(gradient.dtype)[:, None, None]
         return error
 
 
-class Greyness(Term):
+class GreynessTerm(Term):
     """How far a slice is from two phases: the mean of x (1 − x), relative to that of the mixed slice.
 
     Not a descriptor of the material but the condition that a voxel belongs to one phase. Its part of the loss
@@ -46,7 +49,7 @@ class Greyness(Term):
         self.weight = weight
         self.scale = self.norm = fraction * (1.0 - fraction)
 
-    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float) -> Tensor:
+    def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
         pixels = slices.shape[1] * slices.shape[2]
         error = slice_sums(slices - slices * slices) / (pixels * self.scale)
         if gradient is not None:
@@ -56,3 +59,17 @@ class Greyness(Term):
 
     def loss(self, error: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.weight * error
+
+
+class VolumeFraction(Descriptor):
+    """The area fraction of the phase."""
+
+    name = "volume_fraction"
+
+    def describe(self, image: Floats, periodic: bool) -> Floats:
+        """Mean of one image (H, W), an array without dimensions."""
+        del periodic
+        return np.asarray(image.mean())
+
+    def term(self, targets: Mapping[str, Floats], weight: float, grid: SliceGrid) -> VolumeFractionTerm:
+        return VolumeFractionTerm(targets["volume_fraction"], weight, grid)

@@ -52,8 +52,9 @@ def _check_slices(slab: Slab) -> None:
     z, y, x = torch.meshgrid(positions[0][slab.start : slab.stop], *positions[1:], indexing="ij")
     field, gradient = z + y + x, slab.zeros()
 
-    def work(first: int, slices: Tensor, below: Tensor | None) -> None:
-        assert below is not None
+    def work(first: int, fields: list[Tensor], gradients: list[Tensor] | None) -> None:
+        assert gradients is not None
+        (slices,), (below,) = fields, gradients
         numbers, rows, columns = (torch.arange(n, dtype=slices.dtype) for n in slices.shape)
         numbers = (numbers + first).view(-1, 1, 1)
         if not torch.equal(slices, numbers + rows.view(-1, 1) + columns):
@@ -61,7 +62,7 @@ def _check_slices(slab: Slab) -> None:
         below.add_(numbers)
 
     for axis in range(3):
-        slab.visit(axis, field, gradient, work)
+        slab.visit(axis, [field], [gradient], work)
     if not torch.equal(gradient, field):
         raise RuntimeError("a gradient came home to the wrong voxels")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mcrdist.parallel.comm import Comm, Pending
 from mcrdist.parallel.threads import Workers
 
-Work = Callable[[int, Tensor, Tensor | None], None]
+Work = Callable[[int, list[Tensor], list[Tensor] | None], None]
 
 # Dimensions that make slices (S, H, W) of a volume (Z, Y, X), by the axis they are normal to.
 _SLICES = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
@@ -86,27 +86,34 @@ class Slab:
         """Return the slices normal to `axis` (0: z, 1: y, 2: x) that this rank evaluates."""
         return self.owners[axis][self.comm.rank]
 
-    def visit(self, axis: int, field: Tensor, gradient: Tensor | None, work: Work, width: int = 16) -> None:
-        """Show `work` this rank's slices normal to `axis`, and bring home what it adds to the gradient.
+    def visit(
+        self,
+        axis: int,
+        fields: Sequence[Tensor],
+        gradients: Sequence[Tensor] | None,
+        work: Work,
+        width: int = 16,
+    ) -> None:
+        """Show `work` this rank's slices normal to `axis`, and bring home what it adds to the gradients.
 
-        Collective. Alone, or along z, `work` sees the field itself. Otherwise the ranks go in rounds of at
+        Collective. Alone, or along z, `work` sees the fields themselves. Otherwise the ranks go in rounds of at
         most `width` slices each; while one round is computed the next one's slices are on their way here and
-        the last one's gradients on their way home. A rank holds at most about ``6 * width`` slices besides
-        `field` and `gradient`, and sends each value of the field, and of the gradient, that belongs elsewhere
+        the last one's gradients on their way home. A rank holds at most about ``6 * width`` slices of every field
+        besides `fields` and `gradients`, and sends each value of a field, and of a gradient, that belongs elsewhere
         exactly once.
 
         Parameters
         ----------
         axis : int
             0: slices (y, x); 1: slices (z, x); 2: slices (z, y).
-        field : tensor (planes, ny, nx)
-            Contiguous.
-        gradient : tensor (planes, ny, nx) or None
-            Added to in place.
-        work : callable (first, slices, gradient) -> None
-            `slices` (S, H, W) are the global slices ``first, ..., first + S - 1``, a strided view; `gradient`
-            is None or a view of the same shape and layout, to be added into in place. It is not called
-            without slices. For a gradient that is bit for bit the same on any number of ranks, `work` adds
+        fields : sequence of tensor (planes, ny, nx)
+            Contiguous; the channels that are looked at together.
+        gradients : sequence of tensor (planes, ny, nx) or None
+            Added to in place, one for each field.
+        work : callable (first, slices, gradients) -> None
+            `slices`, one (S, H, W) for each field, are the global slices ``first, ..., first + S - 1``, strided
+            views; `gradients` is None or views of the same shapes and layouts, to be added into in place. It is not
+            called without slices. For a gradient that is bit for bit the same on any number of ranks, `work` adds
             once to each voxel, and a finished number: not with ``add_(..., alpha=...)``, whose product and
             sum may be rounded together.
         width : int
@@ -115,27 +122,28 @@ class Slab:
         order = _SLICES[axis]
         if axis == 0 or self.comm.size == 1:
             if len(self.owned(axis)):
-                below = None if gradient is None else gradient.permute(order)
-                work(self.owned(axis).start, field.permute(order), below)
+                below = None if gradients is None else [gradient.permute(order) for gradient in gradients]
+                work(self.owned(axis).start, [field.permute(order) for field in fields], below)
             return
         rounds = self._rounds(axis, width)
-        arriving = self.gather(field, axis, rounds[0])
-        home: tuple[Sequence[range], Pending] | None = None
+        shape = fields[0].shape
+        arriving = [self.gather(field, axis, rounds[0]) for field in fields]
+        home: tuple[Sequence[range], list[Pending]] | None = None
         for index, cuts in enumerate(rounds):
-            slices = self.whole(arriving.wait(), axis, cuts, field.shape)
+            slices = [self.whole(pending.wait(), axis, cuts, shape) for pending in arriving]
             if index + 1 < len(rounds):
-                arriving = self.gather(field, axis, rounds[index + 1])
+                arriving = [self.gather(field, axis, rounds[index + 1]) for field in fields]
             own = cuts[self.comm.rank]
-            contribution = None if gradient is None else torch.zeros_like(slices)
+            contributions = None if gradients is None else [torch.zeros_like(part) for part in slices]
             if len(own):
-                below = None if contribution is None else contribution.permute(order)
-                work(own.start, slices.permute(order), below)
-            if gradient is not None and contribution is not None:
+                below = None if contributions is None else [part.permute(order) for part in contributions]
+                work(own.start, [part.permute(order) for part in slices], below)
+            if gradients is not None and contributions is not None:
                 if home is not None:
-                    self._add(gradient, axis, *home)
-                home = cuts, self.scatter(contribution, axis, cuts, gradient.shape)
-        if gradient is not None and home is not None:
-            self._add(gradient, axis, *home)
+                    self._add(gradients, axis, *home)
+                home = cuts, [self.scatter(part, axis, cuts, shape) for part in contributions]
+        if gradients is not None and home is not None:
+            self._add(gradients, axis, *home)
 
     def _rounds(self, axis: int, width: int) -> list[list[range]]:
         """Cut every rank's slices into rounds: for each round, the slices that each rank takes."""
@@ -202,13 +210,16 @@ class Slab:
         """Wait for `scatter`; return this rank's planes of each rank's slices."""
         return self._pieces(pending.wait(), axis, cuts, shape)
 
-    def _add(self, gradient: Tensor, axis: int, cuts: Sequence[range], pending: Pending) -> None:
-        pieces = self.returned(pending, axis, cuts, gradient.shape)
+    def _add(
+        self, gradients: Sequence[Tensor], axis: int, cuts: Sequence[range], pendings: Sequence[Pending]
+    ) -> None:
+        for gradient, pending in zip(gradients, pendings, strict=True):
+            pieces = self.returned(pending, axis, cuts, gradient.shape)
 
-        def add(rank: int) -> None:
-            gradient.narrow(axis, cuts[rank].start, len(cuts[rank])).add_(pieces[rank])
+            def add(rank: int, gradient: Tensor = gradient, pieces: list[Tensor] = pieces) -> None:
+                gradient.narrow(axis, cuts[rank].start, len(cuts[rank])).add_(pieces[rank])
 
-        self.workers.map(add, range(self.comm.size))
+            self.workers.map(add, range(self.comm.size))
 
     def blocks(self, field: Tensor, depth: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """Bring z-blocks of `depth` planes together on their writers: block k on rank ``k % size``.

@@ -1,0 +1,58 @@
+"""What a finished volume is like: its errors, volume fractions and greyness, for ``summary.json``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from torch import Tensor, float64
+
+from mcrdist.level import Grid, Outcome
+from mcrdist.parallel.comm import Comm
+
+
+def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
+    """Evaluate the relaxed and the rounded field with the exact variation; every rank calls this.
+
+    Returns
+    -------
+    dict
+        ``errors`` (Eq. 10) by field, direction and descriptor, ``volume_fraction`` wanted and found,
+        ``grey_fraction``. With several phases the errors are means over them, and ``phases`` has each one's own.
+    """
+    objective = grid.objective(smoothing=0.0, report=True)
+    fields = {"relaxed": outcome.relaxed, "rounded": outcome.rounded}
+    evaluations = {which: objective(field, None) for which, field in fields.items()}
+    voxels = math.prod(grid.slab.shape)
+    grey = comm.sum_integers(np.array([grid.phases.grey(outcome.relaxed)]))
+    found: dict[str, Any] = {
+        "errors": {which: objective.relative(evaluation) for which, evaluation in evaluations.items()},
+        "grey_fraction": int(grey[0]) / voxels,
+    }
+    fractions = _fractions(grid, fields, comm)
+    if len(fractions) == 1:
+        return found | {"volume_fraction": fractions[0]}
+    found["phases"] = {
+        str(label): {
+            "volume_fraction": fractions[channel],
+            "errors": {
+                which: objective.relative(evaluation, channel) for which, evaluation in evaluations.items()
+            },
+        }
+        for channel, label in enumerate(grid.phases.labels)
+    }
+    return found
+
+
+def _fractions(grid: Grid, fields: dict[str, Tensor], comm: Comm) -> list[dict[str, Any]]:
+    """Volume fraction of every channel, wanted in each direction and found in each field."""
+    voxels = math.prod(grid.slab.shape)
+    found: list[dict[str, Any]] = [
+        {"target": grid.fractions(channel)} for channel in range(len(grid.phases.labels))
+    ]
+    for which, field in fields.items():
+        sums = [[float(channel.sum(dtype=float64)) for channel in grid.phases.channels(field)]]
+        for channel, total in enumerate(comm.gather_rows(np.array(sums)).sum(0)):
+            found[channel][which] = float(total) / voxels
+    return found
