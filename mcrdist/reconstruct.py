@@ -25,7 +25,7 @@ from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers, configure
 from mcrdist.phases import Phases
 from mcrdist.record import Interrupt, Recorder
-from mcrdist.selection import select
+from mcrdist.selection import check, select
 from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.summary import describe
@@ -87,6 +87,9 @@ class _Conductor:
         given = self._given(
             grids[0]
         )  # before anything is written: a start that does not fit leaves no traces
+        for direction in self.directions:
+            shape = direction.slice_shape(grids[-1].shape)
+            self.each(lambda shape=shape: check(self.config.descriptors, shape))  # type: ignore[misc]
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)

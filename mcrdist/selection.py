@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mcrdist.config import DescriptorConfig
 from mcrdist.descriptors.base import Descriptor
 from mcrdist.descriptors.correlation import TwoPointCorrelation
+from mcrdist.descriptors.gram import SMALLEST_MAP, GramMatrices, Vgg19, usable_layers
 from mcrdist.descriptors.joint import JointDescriptor
 from mcrdist.descriptors.variation import Variation
 from mcrdist.descriptors.volume_fraction import VolumeFraction
+from mcrdist.errors import InputError
+from mcrdist.weightfile import load
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def select(config: DescriptorConfig, lags: int, shape: tuple[int, int], phases: 
 
     S2, the variation and the volume fraction are always among them, to be reported.
     """
-    del shape, phases
+    del phases
     single = [
         Chosen(descriptor, weight * descriptor.balance)
         for descriptor, weight in (
@@ -62,4 +66,32 @@ def select(config: DescriptorConfig, lags: int, shape: tuple[int, int], phases: 
             (VolumeFraction(), config.volume_fraction.weight),
         )
     ]
+    # Coarse levels do without the layers that would see too few pixels there.
+    layers = usable_layers(config.gram.layers, shape)
+    if config.gram.weight and layers:
+        gram = GramMatrices(_vgg19(config.gram.weights), layers)
+        single.append(Chosen(gram, config.gram.weight * gram.balance, config.gram.every))
     return Selection(tuple(single))
+
+
+def check(config: DescriptorConfig, shape: tuple[int, int]) -> None:
+    """See whether what the descriptors need is there, for slices of the finest level.
+
+    Raises
+    ------
+    InputError
+        The weights of the network are missing, or the slices are too small for all layers asked for.
+    """
+    if config.gram.weight:
+        _vgg19(config.gram.weights)
+        if not usable_layers(config.gram.layers, shape):
+            raise InputError(
+                f"descriptors.gram.layers: expected a layer with at least {SMALLEST_MAP} pixels a side on slices of "
+                f"{shape[0]}x{shape[1]}, found {', '.join(config.gram.layers)}; take a shallower one, e.g. "
+                "[relu1_2,relu2_2], or a larger volume"
+            )
+
+
+@lru_cache(maxsize=1)
+def _vgg19(path: str | None) -> Vgg19:
+    return Vgg19(load(path))

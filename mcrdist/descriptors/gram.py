@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, row_norms
-from mcrdist.descriptors.vgg import BLOCKS, BY_NAME, Border, Layer, Network
+from mcrdist.descriptors.vgg import BY_NAME, Border, Layer, Network
 
 #: Pixels that go through the network at once. Fewer leave the convolutions of deep layers slow; more gain nothing.
 BATCH_PIXELS = 2**16
@@ -134,12 +134,15 @@ class GramTerm(Term):
         for start in range(0, len(slices), self._batch):
             stop = min(start + self._batch, len(slices))
             part, now = slices[start:stop].contiguous(), at[start:stop]
+            if len(part) == 1 < self._batch:
+                # A slice alone is convolved by another algorithm, which rounds otherwise: it comes twice.
+                part, now = part.repeat(2, 1, 1), range(now.start, now.start + 2)
             if gradient is None:
-                errors.append(self._errors(part, now))
+                errors.append(self._errors(part, now)[: stop - start])
             else:
                 found, own = self._pulled(part, now, share)
-                errors.append(found)
-                gradient[start:stop] += own
+                errors.append(found[: stop - start])
+                gradient[start:stop] += own[: stop - start]
         return torch.cat(errors)
 
     def _errors(self, part: Tensor, at: range) -> Tensor:

@@ -126,7 +126,9 @@ class Network:
             maps = _convolved(_bordered(maps, border), kernel, bias).relu_()
             yield layer, maps
 
-    def pull(self, features: list[Tensor], slopes: Mapping[str, Tensor], border: Border = "periodic") -> Tensor:
+    def pull(
+        self, features: list[Tensor], slopes: Mapping[str, Tensor], border: Border = "periodic"
+    ) -> Tensor:
         """From d loss / d features of layers by name to d loss / d slices (B, H, W).
 
         `features` are those of every layer; they and `slopes` are used up.
@@ -183,8 +185,10 @@ def _pooled(maps: Tensor) -> Tensor:
 
 def _spread(slope: Tensor, shape: torch.Size) -> Tensor:
     """The adjoint of `_pooled`: each pixel's slope in equal parts to its 2 x 2, none to a row that was left out."""
-    batch, height, width, channels = slope.shape
+    height, width = slope.shape[1:3]
     out = slope.new_zeros(shape) if shape[1] % 2 or shape[2] % 2 else slope.new_empty(shape)
-    blocks = out[:, : 2 * height, : 2 * width].unflatten(2, (width, 2)).unflatten(1, (height, 2))
-    blocks.copy_((slope * 0.25)[:, :, None, :, None])
+    quarter = slope * 0.25
+    for row in range(2):
+        for column in range(2):
+            out[:, row : 2 * height : 2, column : 2 * width : 2] = quarter
     return out
