@@ -85,6 +85,16 @@ class FullLagWindow:
         return torch.bmm(partial, self._spread_columns.expand(len(values), -1, -1))
 
 
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """Of complex numbers, part by part.
+
+    Their own multiplication may round differently where a vector register is not filled, and where that is depends
+    on how many slices come at once.
+    """
+    real = one.real * other.real - one.imag * other.imag
+    return torch.complex(real, one.real * other.imag + one.imag * other.real)
+
+
 class CrossCorrelationTerm(JointTerm):
     """The correlations of all pairs of phases on every slice, periodic.
 
@@ -113,7 +123,9 @@ class CrossCorrelationTerm(JointTerm):
     ) -> Tensor:
         spectra = [rfft2(channel.contiguous()) for channel in channels]
         pairs = list(combinations(range(len(channels)), 2))
-        found = torch.stack([self._window.crop(spectra[a].conj() * spectra[b]) for a, b in pairs], dim=1)
+        found = torch.stack(
+            [self._window.crop(_product(spectra[a].conj(), spectra[b])) for a, b in pairs], dim=1
+        )
         errors, slope = self._errors(found, at)
         if gradients is None:
             return errors
@@ -121,8 +133,8 @@ class CrossCorrelationTerm(JointTerm):
         pulls = [torch.zeros_like(spectrum) for spectrum in spectra]
         for number, (a, b) in enumerate(pairs):
             filters = self._window.spread(slope[:, number])
-            pulls[a] += spectra[b] * filters.conj()
-            pulls[b] += spectra[a] * filters
+            pulls[a] += _product(spectra[b], filters.conj())
+            pulls[b] += _product(spectra[a], filters)
         for gradient, pull in zip(gradients, pulls, strict=True):
             gradient += irfft2(pull, self._grid.shape)
         return errors

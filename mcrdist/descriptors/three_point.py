@@ -261,7 +261,7 @@ class ThreePointCorrelation(Descriptor):
 
     def describe(self, image: Floats, periodic: bool) -> Floats:
         """S3 of one image (H, W): (triangles,)."""
-        slices = torch.as_tensor(image, dtype=torch.float64)[None].contiguous()
+        slices = torch.from_numpy(np.ascontiguousarray(image, np.float64))[None]
         shape = (image.shape[0], image.shape[1])
         found = []
         for one in self.sets:
