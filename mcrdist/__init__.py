@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     from mcrdist.store.run import Run
 
-# MKL rounds a matrix product differently where the numbers begin elsewhere in memory, unless told before its first
-# use: a slice's statistics would depend on which other slices a process has. It costs no time that can be measured.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-
 __version__ = "0.1.0"
 __all__ = ["InputError", "__version__", "characterize", "doctor", "open", "reconstruct"]
 

@@ -16,6 +16,7 @@ import scipy.fft
 import torch
 from torch import Tensor
 
+from mcrdist.descriptors.aligned import bmm
 from mcrdist.descriptors.base import Floats, SliceGrid
 from mcrdist.descriptors.fft import irfft2, rfft2
 from mcrdist.descriptors.joint import JointDescriptor, JointTerm
@@ -75,14 +76,14 @@ class FullLagWindow:
 
     def crop(self, spectrum: Tensor) -> Tensor:
         """Correlations (S, 2L+1, 2L+1) of cross spectra conj(F_a) F_b (S, H, W//2+1)."""
-        partial = torch.bmm(self._crop_rows.expand(len(spectrum), -1, -1), spectrum)
-        return torch.bmm(partial, self._crop_columns.expand(len(spectrum), -1, -1)).real
+        partial = bmm(self._crop_rows.expand(len(spectrum), -1, -1), spectrum)
+        return bmm(partial, self._crop_columns.expand(len(spectrum), -1, -1)).real
 
     def spread(self, residual: Tensor) -> Tensor:
         """The filter Σ_r R(r) exp(−i k·r) (S, H, W//2+1) of residuals R (S, 2L+1, 2L+1)."""
         values = residual.to(self._spread_rows.dtype)
-        partial = torch.bmm(self._spread_rows.expand(len(values), -1, -1), values)
-        return torch.bmm(partial, self._spread_columns.expand(len(values), -1, -1))
+        partial = bmm(self._spread_rows.expand(len(values), -1, -1), values)
+        return bmm(partial, self._spread_columns.expand(len(values), -1, -1))
 
 
 def _product(one: Tensor, other: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mcrdist.descriptors.aligned import aligned, bmm
 from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, row_norms
 
 #: Numbers of the matrix w that are held at once: they stay in a processor's cache, or fill a graphics card.
@@ -127,12 +128,14 @@ class TripleProducts:
         total = torch.zeros(len(slices), self._lags, self._lags, dtype=torch.float64, device=slices.device)
         for row in range(0, self._shape[0], self._rows):
             shifted, origin = self._shifted(padded, row)
-            total += torch.bmm(shifted * origin, shifted.transpose(1, 2))
+            weighted = aligned((len(shifted), *shifted.shape[1:]), shifted.dtype, shifted.device)
+            torch.mul(shifted, origin, out=weighted)
+            total += bmm(weighted, shifted.transpose(1, 2))
         return total[:, self._first, self._second]
 
     def spread(self, slices: Tensor, residual: Tensor) -> Tensor:
         """The derivative (S, H, W) of Σ_T residual · sums, for residuals (S, T)."""
-        matrix = torch.zeros(len(slices), self._lags, self._lags, dtype=slices.dtype, device=slices.device)
+        matrix = aligned((len(slices), self._lags, self._lags), slices.dtype, slices.device).zero_()
         matrix[:, self._first, self._second] = residual
         matrix[:, self._second, self._first] = residual
         padded = self._padded(slices)
@@ -140,7 +143,7 @@ class TripleProducts:
         margin, triangles = self.triangles.margin, self.triangles
         for row in range(0, self._shape[0], self._rows):
             shifted, origin = self._shifted(padded, row)
-            filtered = torch.bmm(matrix, shifted)
+            filtered = bmm(matrix, shifted)
             at_origin = shifted.mul_(filtered).sum(1).mul_(0.5)
             filtered *= origin
             filtered[:, self._origin] = at_origin
@@ -161,7 +164,8 @@ class TripleProducts:
             (plane, step * down, step * right, down, right),
             padded.storage_offset() + row * width,
         )
-        shifted = windows.reshape(count, high * wide, rows * self._shape[1])
+        shifted = aligned((count, high * wide, rows * self._shape[1]), padded.dtype, padded.device)
+        shifted.view(windows.shape).copy_(windows)
         origin = shifted[:, self._origin : self._origin + 1].clone()
         shifted[:, self._origin] = 1.0
         return shifted, origin
