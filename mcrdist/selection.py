@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mcrdist.config import DescriptorConfig
+from mcrdist.config import DescriptorConfig, PatchConfig
 from mcrdist.descriptors.base import Descriptor
 from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.joint import JointDescriptor
+from mcrdist.descriptors.patches import PatchDistributions
+from mcrdist.descriptors.projections import PatchKind
 from mcrdist.descriptors.variation import Variation
 from mcrdist.descriptors.volume_fraction import VolumeFraction
 
@@ -54,12 +56,17 @@ def select(config: DescriptorConfig, lags: int, shape: tuple[int, int], phases: 
     S2, the variation and the volume fraction are always among them, to be reported.
     """
     del shape, phases
-    single = [
-        Chosen(descriptor, weight * descriptor.balance)
-        for descriptor, weight in (
-            (TwoPointCorrelation(lags), config.s2.weight),
-            (Variation(), config.variation.weight),
-            (VolumeFraction(), config.volume_fraction.weight),
-        )
+    chosen: list[tuple[Descriptor, float]] = [
+        (TwoPointCorrelation(lags), config.s2.weight),
+        (Variation(), config.variation.weight),
+        (VolumeFraction(), config.volume_fraction.weight),
     ]
-    return Selection(tuple(single))
+    if config.patches.weight and (kinds := _patch_kinds(config.patches, lags)):
+        chosen.append((PatchDistributions(kinds, config.patches.filters), config.patches.weight))
+    return Selection(tuple(Chosen(found, weight * found.balance) for found, weight in chosen))
+
+
+def _patch_kinds(config: PatchConfig, lags: int) -> list[PatchKind]:
+    """The patches that slices and micrograph have room for at this level: those no wider than the lag window."""
+    kinds = [PatchKind(size, pooled) for pooled in (1, *config.pooled) for size in config.sizes]
+    return [kind for kind in kinds if kind.side <= 2 * lags]
