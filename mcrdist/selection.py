@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mcrdist.config import DescriptorConfig, PatchConfig
+from mcrdist.config import DescriptorConfig
+from mcrdist.config.descriptors import PatchConfig
 from mcrdist.descriptors.base import Descriptor
 from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.joint import JointDescriptor

@@ -84,7 +84,9 @@ class PatchTerm(Term):
 
     name = "patches"
 
-    def __init__(self, descriptor: PatchDistributions, target: Floats, weight: float, grid: SliceGrid) -> None:
+    def __init__(
+        self, descriptor: PatchDistributions, target: Floats, weight: float, grid: SliceGrid
+    ) -> None:
         self.weight = weight
         # Means are no measure of size: those of the projections are the volume fraction's affair.
         self.norm = float(np.sqrt(target.var(-1).mean()))

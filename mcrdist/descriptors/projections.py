@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from mcrdist.descriptors.aligned import aligned
 from mcrdist.descriptors.base import Floats
@@ -37,7 +37,7 @@ class PatchKind:
         """The patches that begin at every pixel of slices (S, H, W), periodic: (S, size², H W)."""
         cells = slices
         if self.pooled > 1:
-            cells = F.avg_pool2d(_wrapped(slices, 0, self.pooled - 1), self.pooled, 1)
+            cells = avg_pool2d(_wrapped(slices, 0, self.pooled - 1), self.pooled, 1)
         count, height, width = cells.shape
         wide = _wrapped(cells, 0, (self.size - 1) * self.pooled)
         plane, row, column = wide.stride()
@@ -61,10 +61,10 @@ class PatchKind:
         wide[:, :height, :beyond] += wide[:, :height, width:]
         cells = wide[:, :height, :width]
         if self.pooled > 1:
-            cells = F.avg_pool2d(_wrapped(cells, self.pooled - 1, 0), self.pooled, 1)
+            cells = avg_pool2d(_wrapped(cells, self.pooled - 1, 0), self.pooled, 1)
         return cells
 
 
 def _wrapped(slices: Tensor, before: int, after: int) -> Tensor:
     """Slices (S, H, W) with so many pixels from beyond the border on the two ends of both axes."""
-    return F.pad(slices, (before, after, before, after), mode="circular")
+    return pad(slices, (before, after, before, after), mode="circular")
