@@ -17,6 +17,7 @@ from mcrdist.descriptors.patches import QUANTILES, SETS, PatchDistributions, Pat
 from mcrdist.descriptors.projections import PatchKind
 from mcrdist.descriptors.quantiles import ascending, cell_means
 from mcrdist.selection import select
+from mcrdist.view import View
 
 KINDS = (PatchKind(2), PatchKind(3), PatchKind(2, 2), PatchKind(3, 3))
 Image = NDArray[np.float64]
@@ -244,7 +245,7 @@ def test_patches_wider_than_the_window_are_left_out() -> None:
     config = DescriptorConfig(patches=PatchConfig(weight=2.0, sizes=(2, 5), filters=4, pooled=(4,)))
 
     def kinds(lags: int) -> tuple[PatchKind, ...]:
-        for chosen in select(config, lags, (64, 64), 1).single:
+        for chosen in select(config, View((64, 64), [np.eye(64)], True, lags, True)).single:
             if isinstance(chosen.descriptor, PatchDistributions):
                 return chosen.descriptor.kinds
         return ()
