@@ -18,10 +18,11 @@ from mcrdist.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mcrdist.descriptors.differentiable import DifferentiableDescriptor as Descriptor
     from mcrdist.store.run import Run
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "characterize", "doctor", "open", "reconstruct"]
+__all__ = ["Descriptor", "InputError", "__version__", "characterize", "doctor", "open", "reconstruct"]
 
 
 # Imports are made inside: `mcrdist --help` and a mistyped key need not wait for torch to load.
@@ -81,6 +82,14 @@ def doctor() -> bool:
     from mcrdist.doctor import main
 
     return main()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Descriptor":
+        from mcrdist.descriptors.differentiable import DifferentiableDescriptor
+
+        return DifferentiableDescriptor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Package(ModuleType):

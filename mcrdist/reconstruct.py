@@ -16,6 +16,7 @@ from mcrdist import gaussian
 from mcrdist.config import ReconstructConfig, to_mapping
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
+from mcrdist.extension import try_out
 from mcrdist.initial import read_field
 from mcrdist.level import Grid, LevelSolver, Outcome
 from mcrdist.multigrid import Level, levels, perturb, upsample
@@ -84,9 +85,10 @@ class _Conductor:
         )
         if self.config.initial.kind == "file" or self.config.method == "gaussian":
             grids = [Level(0, grids[-1].shape, 1)]
-        given = self._given(
-            grids[0]
-        )  # before anything is written: a start that does not fit leaves no traces
+        # Before anything is written: what does not fit leaves no traces.
+        shapes = [d.slice_shape(level.shape) for level in grids for d in self.directions]
+        self.each(lambda: try_out(self.config.descriptors, shapes, self.dtype))
+        given = self._given(grids[0])
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)

@@ -11,6 +11,7 @@ from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.joint import JointDescriptor
 from mcrdist.descriptors.variation import Variation
 from mcrdist.descriptors.volume_fraction import VolumeFraction
+from mcrdist.extension import load
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,5 @@ def select(config: DescriptorConfig, lags: int, shape: tuple[int, int], phases: 
             (VolumeFraction(), config.volume_fraction.weight),
         )
     ]
+    single += [Chosen(extra.descriptor, extra.weight * extra.descriptor.balance) for extra in load(config)]
     return Selection(tuple(single))

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from mcrdist.config.kinds import choice, integer, number, some_integers, some_texts, text
+from mcrdist.config.kinds import choice, integer, number, some_classes, some_integers, some_texts, text
 from mcrdist.config.schema import Section, section, setting
 
 VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_4")
@@ -110,7 +110,7 @@ class DescriptorConfig:
     cross_correlation: CrossCorrelationConfig = setting(
         section(CrossCorrelationConfig), CrossCorrelationConfig()
     )
-    extra: tuple[str, ...] = setting(some_texts("module:Class", example="[mine:Coarseness]"), ())
+    extra: tuple[str, ...] = setting(some_classes(example="[mine:Coarseness]"), ())
 
     @property
     def weights(self) -> dict[str, float]:
