@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from mcrdist.store.run import Run
 
 __version__ = "0.1.0"
-__all__ = ["Descriptor", "InputError", "__version__", "characterize", "doctor", "open", "reconstruct"]
+__all__ = [
+    "Descriptor",
+    "InputError",
+    "__version__",
+    "characterize",
+    "doctor",
+    "open",
+    "reconstruct",
+    "sweep",
+]
 
 
 # Imports are made inside: `mcrdist --help` and a mistyped key need not wait for torch to load.
@@ -54,6 +63,23 @@ def reconstruct(*overrides: str, **settings: Any) -> Run:
     from mcrdist.reconstruct import reconstruct as conduct
 
     return conduct(from_mapping(mapping("reconstruct", overrides, settings)))
+
+
+def sweep(*overrides: str, **settings: Any) -> list[Run]:
+    """Make a volume for every combination of values: ``mcrdist.sweep("seed=0,1,2,3", run={"dir": "out"}, …)``.
+
+    Takes what :func:`reconstruct` takes; `overrides` may have several values, as on the command line with ``-m``.
+    Beside the run directories, ``run.dir`` has ``sweep.json`` and ``report.html`` with the scatter of the ensemble.
+
+    Returns
+    -------
+    list of Run
+        In the order of the values, the last key's running fastest; fewer if the sweep was interrupted.
+    """
+    from mcrdist.commands.multirun import jobs
+    from mcrdist.sweep import sweep as conduct
+
+    return conduct(*jobs(overrides, settings))
 
 
 def characterize(*overrides: str, **settings: Any) -> Path:

@@ -16,7 +16,6 @@ from mcrdist import gaussian
 from mcrdist.config import ReconstructConfig, to_mapping
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
-from mcrdist.extension import try_out
 from mcrdist.initial import read_field
 from mcrdist.level import Grid, LevelSolver, Outcome
 from mcrdist.multigrid import Level, levels, perturb, upsample
@@ -31,6 +30,7 @@ from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, wri
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.summary import describe
 from mcrdist.targets import Targets, load_targets
+from mcrdist.trial import try_out
 
 _Result = TypeVar("_Result")
 
@@ -53,11 +53,16 @@ def reconstruct(config: ReconstructConfig) -> Run:
         Interrupt().listening() as interrupt,
         Comm.start(config.runtime.device, config.runtime.timeout) as comm,
     ):
-        workers = configure(config.runtime.threads, comm.local_size)
-        try:
-            return _Conductor(config, comm, workers, interrupt).run()
-        finally:
-            workers.close()
+        return conduct(config, comm, interrupt)
+
+
+def conduct(config: ReconstructConfig, comm: Comm, interrupt: Interrupt) -> Run:
+    """As `reconstruct`, among ranks that have met already, until `interrupt` asks to stop."""
+    workers = configure(config.runtime.threads, comm.local_size)
+    try:
+        return _Conductor(config, comm, workers, interrupt).run()
+    finally:
+        workers.close()
 
 
 class _Conductor:

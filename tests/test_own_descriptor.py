@@ -20,8 +20,9 @@ import mcrdist
 from mcrdist.config import DescriptorConfig
 from mcrdist.config.schema import section
 from mcrdist.errors import InputError
-from mcrdist.extension import load, try_out
+from mcrdist.extension import load
 from mcrdist.selection import select
+from mcrdist.trial import try_out
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = re.search(r"```python\n(.*?)```", (ROOT / "docs/your_own_descriptor.md").read_text("utf-8"), re.S)[
