@@ -30,6 +30,7 @@ from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, wri
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.summary import describe
 from mcrdist.targets import Targets, load_targets
+from mcrdist.trial import try_out
 from mcrdist.view import View
 
 _Result = TypeVar("_Result")
@@ -53,11 +54,16 @@ def reconstruct(config: ReconstructConfig) -> Run:
         Interrupt().listening() as interrupt,
         Comm.start(config.runtime.device, config.runtime.timeout) as comm,
     ):
-        workers = configure(config.runtime.threads, comm.local_size)
-        try:
-            return _Conductor(config, comm, workers, interrupt).run()
-        finally:
-            workers.close()
+        return conduct(config, comm, interrupt)
+
+
+def conduct(config: ReconstructConfig, comm: Comm, interrupt: Interrupt) -> Run:
+    """As `reconstruct`, among ranks that have met already, until `interrupt` asks to stop."""
+    workers = configure(config.runtime.threads, comm.local_size)
+    try:
+        return _Conductor(config, comm, workers, interrupt).run()
+    finally:
+        workers.close()
 
 
 class _Conductor:
@@ -85,8 +91,10 @@ class _Conductor:
         )
         if self.config.initial.kind == "file" or self.config.method == "gaussian":
             grids = [Level(0, grids[-1].shape, 1)]
-        # Before anything is written: a start or descriptors that do not fit leave no traces.
+        # Before anything is written: what does not fit leaves no traces.
         given = self._given(grids[0])
+        shapes = [d.slice_shape(level.shape) for level in grids for d in self.directions]
+        self.each(lambda: try_out(self.config.descriptors, shapes, self.dtype))
         self.each(lambda: self._selections(grids[-1], targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:

@@ -21,8 +21,9 @@ from mcrdist.descriptors.three_point import ThreePointCorrelation
 from mcrdist.descriptors.variation import Variation
 from mcrdist.descriptors.volume_fraction import VolumeFraction
 from mcrdist.errors import InputError
+from mcrdist.extension import load
 from mcrdist.view import SMALLEST_POOLED, View
-from mcrdist.weightfile import load
+from mcrdist.weightfile import load as load_weights
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def select(config: DescriptorConfig, view: View) -> Selection:
         if weight:
             single += _at_resolutions(name, build, weight, factors, view)
     single += [*_patches(config.patches, view), *_gram(config.gram, view)]
+    single += [Chosen(extra.descriptor, extra.weight * extra.descriptor.balance) for extra in load(config)]
     return Selection(tuple(single), tuple(_joint(config, view)))
 
 
@@ -160,7 +162,7 @@ def _gram(config: GramConfig, view: View) -> Iterator[Chosen]:
 
 @lru_cache(maxsize=1)
 def _vgg19(path: str | None) -> Vgg19:
-    return Vgg19(load(path))
+    return Vgg19(load_weights(path))
 
 
 def _joint(config: DescriptorConfig, view: View) -> Iterator[ChosenJoint]:

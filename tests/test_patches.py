@@ -244,8 +244,11 @@ def test_single_precision_is_double_precision_rounded() -> None:
 def test_patches_wider_than_the_window_are_left_out() -> None:
     config = DescriptorConfig(patches=PatchConfig(weight=2.0, sizes=(2, 5), filters=4, pooled=(4,)))
 
+    def view(lags: int) -> View:
+        return View((64, 64), [np.eye(64)], True, lags, True)
+
     def kinds(lags: int) -> tuple[PatchKind, ...]:
-        for chosen in select(config, View((64, 64), [np.eye(64)], True, lags, True)).single:
+        for chosen in select(config, view(lags)).single:
             if isinstance(chosen.descriptor, PatchDistributions):
                 return chosen.descriptor.kinds
         return ()
@@ -254,5 +257,6 @@ def test_patches_wider_than_the_window_are_left_out() -> None:
     assert kinds(4) == (PatchKind(2), PatchKind(5), PatchKind(2, 4))
     assert kinds(2) == (PatchKind(2),)
     assert "patches" not in {
-        chosen.descriptor.name for chosen in select(DescriptorConfig(), 16, (64, 64), 1).single
+        chosen.descriptor.name
+        for chosen in select(DescriptorConfig(), View((64, 64), [np.eye(64)], True, 16, True)).single
     }
