@@ -31,6 +31,7 @@ __all__ = [
     "open",
     "reconstruct",
     "sweep",
+    "weights",
 ]
 
 
@@ -101,6 +102,18 @@ def open(path: str | os.PathLike[str]) -> Run:
     from mcrdist.store.run import Run
 
     return Run.open(Path(path))
+
+
+def weights(*overrides: str, **settings: Any) -> Path:
+    """Get the network that Gram matrices need, unless it is there; return where it is kept.
+
+    Takes ``weights={"source": …}``, or the same as on the command line; see ``conf/weights.yaml``.
+    """
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import weights_from_mapping
+    from mcrdist.weights import fetch
+
+    return fetch(weights_from_mapping(mapping("weights", overrides, settings))).path
 
 
 def doctor() -> bool:

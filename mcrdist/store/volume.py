@@ -189,7 +189,7 @@ class VolumeWriter:
         # A block cut anywhere else would share a file with its neighbour's writer.
         assert z0 % self.depth == 0 and (z1 == nz or z1 % self.depth == 0) and z1 <= nz
         with writing(self.path):
-            array[(slice(z0, z1),) if array.ndim == 3 else (channel, slice(z0, z1))] = block
+            array[(slice(z0, z1),) if len(array.shape) == 3 else (channel, slice(z0, z1))] = block
 
     def finish_phase(self) -> None:
         """Build the label pyramid block by block; one rank, when all blocks are written.
