@@ -107,7 +107,7 @@ class Objective:
     def rotates(self) -> bool:
         """Whether some descriptor looks at a part of the slices only, or has random parts to draw anew."""
         return any(
-            part.every > 1 or (isinstance(part, Term) and type(part).redraw is not Term.redraw)
+            part.every > 1 or (isinstance(part, Term) and part.redraws)
             for held in self.held.values()
             for part, _ in held.parts
         )

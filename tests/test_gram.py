@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from mcrdist.config import DescriptorConfig, from_mapping
 from mcrdist.config.descriptors import VGG_LAYERS
 from mcrdist.descriptors import gram
 from mcrdist.descriptors.base import SliceGrid
 from mcrdist.descriptors.gram import GramMatrices, GramTerm, Vgg19, usable_layers
 from mcrdist.descriptors.vgg import BY_NAME, LAYERS, MEAN, Border, Network
 from mcrdist.errors import InputError
-from mcrdist.selection import check, select
+from mcrdist.selection import select
+from mcrdist.view import View
 from mcrdist.weightfile import cached, load
 
 FEW = ["relu1_1", "relu2_2", "relu3_1"]
@@ -259,36 +261,30 @@ def own_file(weights: dict[str, Tensor], tmp_path: Path) -> Path:
     return path
 
 
-def test_chosen_by_the_configuration(own_file: Path) -> None:
-    from mcrdist.config import from_mapping
+def view(side: int, finest: bool = True) -> View:
+    return View((side, side), [np.eye(side)], True, 8, finest)
 
-    settings = {"gram": {"weight": 0.5, "every": 4, "weights": str(own_file)}}
-    config = from_mapping(
-        {"micrograph": "a.png", "volume": {"size": 64}, "descriptors": settings}
-    ).descriptors
-    (chosen,) = [c for c in select(config, 8, (16, 16), 1).single if c.descriptor.name == "gram"]
+
+def settings(**gram: object) -> DescriptorConfig:
+    mapping = {"micrograph": "a.png", "volume": {"size": 64}, "descriptors": {"gram": gram}}
+    return from_mapping(mapping).descriptors
+
+
+def test_chosen_by_the_configuration(own_file: Path) -> None:
+    config = settings(weight=0.5, every=4, weights=str(own_file))
+    (chosen,) = [c for c in select(config, view(16)).single if c.descriptor.name == "gram"]
     assert chosen.every == 4
     assert chosen.weight == 0.5 * GramMatrices.balance
     assert isinstance(chosen.descriptor, GramMatrices)
     assert chosen.descriptor.names == ["relu1_2", "relu2_2", "relu3_4"]
-    check(config, (16, 16))
     with pytest.raises(InputError, match=r"^descriptors\.gram\.weights: expected the weights of VGG-19 in "):
-        missing = {"gram": {"weight": 0.5, "weights": str(own_file) + "x"}}
-        check(
-            from_mapping({"micrograph": "a.png", "volume": {"size": 64}, "descriptors": missing}).descriptors,
-            (16, 16),
-        )
+        select(settings(weight=0.5, weights=f"{own_file}x"), view(16))
 
 
 def test_slices_too_small_for_all_layers(own_file: Path) -> None:
-    from mcrdist.config import from_mapping
-
-    settings = {"gram": {"weight": 1, "weights": str(own_file), "layers": ["relu5_4"]}}
-    config = from_mapping(
-        {"micrograph": "a.png", "volume": {"size": 32}, "descriptors": settings}
-    ).descriptors
+    config = settings(weight=1, weights=str(own_file), layers=["relu5_4"])
     with pytest.raises(
         InputError, match=r"^descriptors\.gram\.layers: expected a layer .* 32x32, found relu5_4; "
     ):
-        check(config, (32, 32))
-    assert all(c.descriptor.name != "gram" for c in select(config, 8, (32, 32), 1).single)
+        select(config, view(32))
+    assert all(c.descriptor.name != "gram" for c in select(config, view(32, finest=False)).single)

@@ -6,7 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from mcrdist.config.kinds import choice, integer, number, some_choices, some_integers, some_texts, text
+from mcrdist.config.kinds import (
+    choice,
+    integer,
+    number,
+    some_choices,
+    some_classes,
+    some_integers,
+    text,
+)
 from mcrdist.config.schema import Section, section, setting
 
 VGG_LAYERS = tuple(
@@ -114,7 +122,7 @@ class DescriptorConfig:
     cross_correlation: CrossCorrelationConfig = setting(
         section(CrossCorrelationConfig), CrossCorrelationConfig()
     )
-    extra: tuple[str, ...] = setting(some_texts("module:Class", example="[mine:Coarseness]"), ())
+    extra: tuple[str, ...] = setting(some_classes(example="[mine:Coarseness]"), ())
 
     @property
     def weights(self) -> dict[str, float]:

@@ -32,6 +32,8 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 TARGETS = "targets.npz"
 VOLUME = "volume.zarr"
+#: In the directory that holds the run directories of a sweep.
+SWEEP = "sweep.json"
 
 _PACKAGES = (
     "torch",
