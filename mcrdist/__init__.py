@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mcrdist.store.run import Run
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "characterize", "doctor", "open", "reconstruct"]
+__all__ = ["InputError", "__version__", "characterize", "doctor", "open", "reconstruct", "weights"]
 
 
 # Imports are made inside: `mcrdist --help` and a mistyped key need not wait for torch to load.
@@ -74,6 +74,18 @@ def open(path: str | os.PathLike[str]) -> Run:
     from mcrdist.store.run import Run
 
     return Run.open(Path(path))
+
+
+def weights(*overrides: str, **settings: Any) -> Path:
+    """Get the network that Gram matrices need, unless it is there; return where it is kept.
+
+    Takes ``weights={"source": …}``, or the same as on the command line; see ``conf/weights.yaml``.
+    """
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import weights_from_mapping
+    from mcrdist.weights import fetch
+
+    return fetch(weights_from_mapping(mapping("weights", overrides, settings))).path
 
 
 def doctor() -> bool:

@@ -25,11 +25,12 @@ from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers, configure
 from mcrdist.phases import Phases
 from mcrdist.record import Interrupt, Recorder
-from mcrdist.selection import Selection, View, select
+from mcrdist.selection import Selection, select
 from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.summary import describe
 from mcrdist.targets import Targets, load_targets
+from mcrdist.view import View
 
 _Result = TypeVar("_Result")
 
@@ -86,7 +87,7 @@ class _Conductor:
             grids = [Level(0, grids[-1].shape, 1)]
         # Before anything is written: a start or descriptors that do not fit leave no traces.
         given = self._given(grids[0])
-        self._selections(grids[-1], targets)
+        self.each(lambda: self._selections(grids[-1], targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 from mcrdist.config import DescriptorConfig
-from mcrdist.descriptors.base import Descriptor, Floats
+from mcrdist.config.descriptors import GramConfig, PatchConfig
+from mcrdist.descriptors.base import Descriptor
 from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.cross_correlation import CrossCorrelation
+from mcrdist.descriptors.gram import SMALLEST_MAP, GramMatrices, Vgg19, usable_layers
 from mcrdist.descriptors.joint import JointDescriptor
 from mcrdist.descriptors.lineal_path import LinealPath, telling_length
-from mcrdist.descriptors.pooled import Pooled, averaged
+from mcrdist.descriptors.patches import PatchDistributions
+from mcrdist.descriptors.pooled import Pooled
+from mcrdist.descriptors.projections import PatchKind
 from mcrdist.descriptors.three_point import ThreePointCorrelation
 from mcrdist.descriptors.variation import Variation
 from mcrdist.descriptors.volume_fraction import VolumeFraction
 from mcrdist.errors import InputError
-
-#: Averaged slices have at least this many voxels a side.
-SMALLEST_POOLED = 4
+from mcrdist.view import SMALLEST_POOLED, View
+from mcrdist.weightfile import load
 
 
 @dataclass(frozen=True)
@@ -56,51 +60,6 @@ class Selection:
         return [chosen.descriptor for chosen in self.joint]
 
 
-@dataclass(frozen=True)
-class View:
-    """The slices of one direction at one resolution, and what they must look like.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        (H, W) of a slice.
-    images : sequence of array
-        The indicator of every phase on the micrograph, at the resolution of the slices; one of two phases.
-    periodic : bool
-        The micrograph's statistics wrap around.
-    lags : int
-        Of the two-point window.
-    finest : bool
-        The level is the finest: all that was asked for must be possible. Coarse levels do what they can.
-    """
-
-    shape: tuple[int, int]
-    images: Sequence[Floats]
-    periodic: bool
-    lags: int
-    finest: bool
-
-    @property
-    def room(self) -> int:
-        """The longest lag that has statistics, on the slices and on the micrograph."""
-        border = 0 if self.periodic else 1
-        return max(1, min(min(self.shape) // 2, int(min(self.images[0].shape)) // 2 - border))
-
-    def fits(self, factor: int) -> bool:
-        """Whether averaging over factor x factor voxels comes out even and leaves something to measure."""
-        smallest = min(*self.shape, *self.images[0].shape) // factor
-        return not any(n % factor for n in self.shape) and smallest >= SMALLEST_POOLED
-
-    def pooled(self, factor: int) -> View:
-        """Averaged over factor x factor voxels."""
-        small = replace(
-            self,
-            shape=(self.shape[0] // factor, self.shape[1] // factor),
-            images=[averaged(image, factor) for image in self.images],
-        )
-        return replace(small, lags=min(self.lags, small.room))
-
-
 Build = Callable[[View], Descriptor]
 
 
@@ -112,7 +71,8 @@ def select(config: DescriptorConfig, view: View) -> Selection:
     Raises
     ------
     InputError
-        Cross-correlations of a material of two phases, or a resolution that the slices do not have.
+        Cross-correlations of a material of two phases, a resolution that the slices do not have, a network whose
+        weights are missing or whose layers see too few pixels of them.
     """
 
     def two_point(seen: View) -> Descriptor:
@@ -147,6 +107,7 @@ def select(config: DescriptorConfig, view: View) -> Selection:
     for name, build, weight, factors in optional:
         if weight:
             single += _at_resolutions(name, build, weight, factors, view)
+    single += [*_patches(config.patches, view), *_gram(config.gram, view)]
     return Selection(tuple(single), tuple(_joint(config, view)))
 
 
@@ -169,6 +130,37 @@ def _at_resolutions(
         else:
             continue
         yield Chosen(descriptor, weight * descriptor.balance)
+
+
+def _patches(config: PatchConfig, view: View) -> Iterator[Chosen]:
+    """The patches that slices and micrograph have room for: those no wider than the lag window."""
+    kinds = [PatchKind(size, pooled) for pooled in (1, *config.pooled) for size in config.sizes]
+    kinds = [kind for kind in kinds if kind.side <= 2 * view.lags]
+    if config.weight and kinds:
+        descriptor = PatchDistributions(kinds, config.filters)
+        yield Chosen(descriptor, config.weight * descriptor.balance)
+
+
+def _gram(config: GramConfig, view: View) -> Iterator[Chosen]:
+    """Coarse levels do without the layers that would see too few pixels there."""
+    if not config.weight:
+        return
+    layers = usable_layers(config.layers, view.shape)
+    if layers:
+        descriptor = GramMatrices(_vgg19(config.weights), layers)
+        yield Chosen(descriptor, config.weight * descriptor.balance, config.every)
+    elif view.finest:
+        height, width = view.shape
+        raise InputError(
+            f"descriptors.gram.layers: expected a layer with at least {SMALLEST_MAP} pixels a side on slices of "
+            f"{height}x{width}, found {', '.join(config.layers)}; take a shallower one, e.g. [relu1_2,relu2_2], or "
+            "a larger volume"
+        )
+
+
+@lru_cache(maxsize=1)
+def _vgg19(path: str | None) -> Vgg19:
+    return Vgg19(load(path))
 
 
 def _joint(config: DescriptorConfig, view: View) -> Iterator[ChosenJoint]:

@@ -18,7 +18,8 @@ from mcrdist.config import from_mapping
 from mcrdist.descriptors.lineal_path import HARDLY_EVER, LinealPath, lineal_path, telling_length
 from mcrdist.descriptors.pooled import Pooled
 from mcrdist.descriptors.three_point import ThreePointCorrelation
-from mcrdist.selection import Selection, View, select
+from mcrdist.selection import Selection, select
+from mcrdist.view import View
 
 Floats = NDArray[np.float64]
 IMAGE = (

@@ -11,9 +11,10 @@ from mcrdist.errors import InputError
 VERBS = {
     "reconstruct": "make a volume from a micrograph, or from one a direction",
     "characterize": "write the statistics of a micrograph, with a picture of them",
+    "weights": "get the network that Gram matrices need, once, and keep it",
     "doctor": "check versions, devices, memory, disk, and two processes talking to each other",
 }
-CONFIGURED = ("reconstruct", "characterize")  # verbs with a conf/VERB.yaml
+CONFIGURED = ("reconstruct", "characterize", "weights")  # verbs with a conf/VERB.yaml
 
 _EXAMPLES = {
     "reconstruct": """\
@@ -23,6 +24,10 @@ _EXAMPLES = {
   torchrun --nproc-per-node 2 -m mcrdist reconstruct micrograph.path=sem.tif volume.size=256 run.dir=big""",
     "characterize": """\
   mcrdist characterize micrograph.path=sem.tif run.dir=out""",
+    "weights": """\
+  mcrdist weights
+  mcrdist weights weights.source=torchvision
+  mcrdist weights weights.source=vgg19.pth""",
     "doctor": """\
   mcrdist doctor""",
 }

@@ -83,8 +83,10 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, key: str = "run.dir") -> None:
     """Write a file so that a reader, or a power cut, sees the old content or the new, never half of it.
+
+    `key` is the setting that says where, for messages.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         The disk is full or the place cannot be written to; the old content stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
+    with writing(path, key):
         try:
             with open(temporary, "wb") as file:
                 file.write(content)
