@@ -15,7 +15,14 @@ CLOSE, FAIR = 0.02, 0.05
 #: Fraction of undecided voxels above which rounding is mentioned as a cost.
 GREY = 0.02
 
-DESCRIPTORS = {"s2": "S₂", "variation": "variation", "volume_fraction": "volume fraction"}
+DESCRIPTORS = {
+    "s2": "S₂",
+    "s3": "S₃",
+    "variation": "variation",
+    "volume_fraction": "volume fraction",
+    "lineal_path": "lineal path",
+    "cross_correlation": "cross-correlation",
+}
 
 
 def number(value: Any, digits: int = 3) -> str:
