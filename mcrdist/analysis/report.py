@@ -138,6 +138,7 @@ def _error_table(summary: Mapping[str, Any]) -> dict[str, Any] | None:
         {
             "axis": axis,
             "errors": [[words.dig(errors, kind, axis, name) for kind in kinds] for name in names],
+            "spread": [words.dig(summary, "spread", axis, name) for name in names],
             "wanted": words.dig(summary, "volume_fraction", "target", axis),
             "got": [words.dig(summary, "volume_fraction", kind) for kind in kinds],
             "fraction": [words.dig(errors, kind, axis, "volume_fraction") for kind in kinds],
@@ -147,7 +148,12 @@ def _error_table(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     mean = [
         [_mean([words.dig(errors, kind, axis, name) for axis in axes]) for kind in kinds] for name in names
     ]
-    return {"names": [words.DESCRIPTORS.get(name, name) for name in names], "rows": rows, "mean": mean}
+    return {
+        "names": [words.DESCRIPTORS.get(name, name) for name in names],
+        "rows": rows,
+        "mean": mean,
+        "spread": any(spread is not None for row in rows for spread in row["spread"]),
+    }
 
 
 def _mean(values: list[Any]) -> float | None:

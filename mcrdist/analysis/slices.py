@@ -57,9 +57,15 @@ def planes(volume: Volume, array: Any, indices: Mapping[str, NDArray[np.int64]])
     return out
 
 
-def indicator(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where the described phase is: it carries label 1 in a volume, whatever the micrograph calls it."""
-    return np.asarray(labels == 1)
+def indicator(labels: NDArray[Any], label: int = 1) -> NDArray[np.bool_]:
+    """Where the described phase is: it carries label 1 in a volume of two, whatever the micrograph calls it."""
+    return np.asarray(labels == label)
+
+
+def described(targets: Mapping[str, NDArray[Any]]) -> int:
+    """The label that the described phase carries in the volume: of several phases, the first one's own."""
+    phases = targets.get("phases", np.ones(1))
+    return 1 if len(phases) == 1 else int(phases[0])
 
 
 @dataclass(frozen=True)
@@ -97,11 +103,11 @@ class Correlation:
         return int(self.wanted.shape[1]) - 1
 
 
-def _cropped(s2: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """S2 on lags up to `most`: a periodic plane has no longer ones than half its shorter side."""
-    lags = s2.shape[1] - 1
+def _cropped(s2: NDArray[Any], most: int) -> NDArray[np.float64]:
+    """S2 (…, 2L+1, L+1) on lags up to `most`: a periodic plane has no longer ones than half its shorter side."""
+    lags = s2.shape[-1] - 1
     kept = min(lags, most)
-    return s2[lags - kept : lags + kept + 1, : kept + 1]
+    return s2[..., lags - kept : lags + kept + 1, : kept + 1].astype(np.float64)
 
 
 def correlations(volume: Volume, targets: Mapping[str, NDArray[Any]], most: int = 64) -> list[Correlation]:
@@ -122,13 +128,18 @@ def correlations(volume: Volume, targets: Mapping[str, NDArray[Any]], most: int 
     for axis, count in zip(AXES, volume.shape, strict=True):
         if f"{axis}/s2" not in targets:
             continue
-        slices = indicator(found[axis])
-        wanted = _cropped(np.asarray(targets[f"{axis}/s2"], np.float64), min(slices.shape[1:]) // 2)
+        slices = indicator(found[axis], described(targets))
+        most_lags = min(slices.shape[1:]) // 2
+        wanted = _cropped(targets[f"{axis}/s2"], most_lags)
+        own = wanted[None]
+        if f"{axis}/slices/s2" in targets:  # a graded material
+            own = _cropped(targets[f"{axis}/slices/s2"][chosen[axis]], most_lags)
         batches = [slices[k : k + _BATCH].astype(np.float64) for k in range(0, len(slices), _BATCH)]
         got = np.concatenate([two_point(batch, wanted.shape[1] - 1, True) for batch in batches])
         rough = np.concatenate([variation(batch, True) for batch in batches])
         low, high = np.percentile(got, (5, 95), axis=0)
-        errors = np.linalg.norm((got - wanted).reshape(len(got), -1), axis=1) / np.linalg.norm(wanted)
+        norm = float(np.linalg.norm(own, axis=(1, 2)).mean())
+        errors = np.linalg.norm(got - own, axis=(1, 2)) / norm
         about = targets.get(f"{axis}/variation")
         out.append(
             Correlation(

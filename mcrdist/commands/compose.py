@@ -14,6 +14,7 @@ from mcrdist.config import keys, verify
 from mcrdist.errors import InputError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_QUOTES = "'\""
 
 
 def conf_dir() -> Path:
@@ -69,7 +70,8 @@ def as_yaml(verb: str, overrides: Sequence[str]) -> str:
 def _prepare(verb: str, override: str) -> str:
     """Return `override` as Hydra should see it.
 
-    * Text (paths, names) is taken as it was typed: file names have spaces, commas and leading zeros.
+    * Text (paths, names) is taken as it was typed: file names have spaces, commas and leading zeros. Where several
+      are accepted, commas between brackets make a list: ``[a.tif,b.tif]``.
     * Any key may be set, so that our own message about an unknown one is heard, with its suggestion.
     * ``experiment=quick`` works as ``+experiment=quick`` does.
     """
@@ -81,7 +83,9 @@ def _prepare(verb: str, override: str) -> str:
         raise InputError(f"{override}: expected a value after =, found nothing; {key}=null resets it")
     check = keys(verb).get(key)
     is_text = check is not None and check.literal
-    if is_text and value != "null" and value.lstrip()[0] not in "'\"":
+    if check is not None and check.listed and re.fullmatch(r"\s*\[.*,.*\]\s*", value, flags=re.DOTALL):
+        value = _quoted_list(value)
+    elif is_text and value != "null" and value.lstrip()[0] not in _QUOTES:
         value = _quoted(value)
     prepared = f"{sign}{key}={value}"
     try:
@@ -130,6 +134,13 @@ def _quoted(text: str) -> str:
     return f"'{escaped}{chr(92) * trailing}'"
 
 
+def _quoted_list(text: str) -> str:
+    """Return "[a, 'b, c']" as a list of quoted strings; items in quotes keep their commas."""
+    items = re.findall(r"\s*('[^']*'|\"[^\"]*\"|[^,]*)\s*(?:,|$)", text.strip()[1:-1])
+    stripped = [item.strip() for item in items if item.strip()]
+    return f"[{','.join(item if item[0] in _QUOTES else _quoted(item) for item in stripped)}]"
+
+
 def _sentence(error: Exception, first: bool = False) -> str:
     """Return a library's message on one line, without the advice that belongs to other programs."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -155,4 +166,5 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _image_or_path(value: object) -> dict[str, object]:
-    return {"image": value, "path": None} if hasattr(value, "__array__") else {"path": value}
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return {"image": value, "path": None} if hasattr(first, "__array__") else {"path": value}

@@ -28,7 +28,10 @@ def run(overrides: Sequence[str]) -> int:
 
 
 def closing(result: Run) -> str:
-    """Return the last words: paths, and the errors, rounded (relaxed), of every direction."""
+    """Return the last words: paths, and the errors, rounded (relaxed), of every direction.
+
+    Where there are several micrographs, how far they lie from their own mean stands in brackets.
+    """
     summary: dict[str, Any] = result.summary
     facts = []  # an interrupted run may not know much about itself
     if "shape" in summary:
@@ -42,26 +45,32 @@ def closing(result: Run) -> str:
         lines.append(f"report  {result.report}")
     errors = summary.get("errors") or {}
     if errors.get("rounded"):
-        lines += ["", *_error_table(errors["rounded"], errors.get("relaxed") or {})]
+        spread = summary.get("spread") or {}
+        lines += ["", *_error_table(errors["rounded"], errors.get("relaxed") or {}, spread)]
     return "\n".join(lines)
 
 
-def _error_table(rounded: dict[str, Any], relaxed: dict[str, Any]) -> list[str]:
+def _error_table(rounded: dict[str, Any], relaxed: dict[str, Any], spread: dict[str, Any]) -> list[str]:
     """Return a line a descriptor with a column a direction."""
     axes = list(rounded)
     names = list(dict.fromkeys(name for axis in axes for name in rounded[axis]))
-    heading = "error, rounded (relaxed)"
-    lines = [f"{heading:<26}" + "".join(f"{axis:<22}" for axis in axes).rstrip()]
+    heading, width = "error, rounded (relaxed)", 22
+    if spread:
+        heading, width = f"{heading} [of the micrographs]", 30
+    first = max(26, len(heading) + 2)
+    lines = [f"{heading:<{first}}" + "".join(f"{axis:<{width}}" for axis in axes).rstrip()]
     for name in names:
-        cells = [_cell(rounded[axis].get(name), relaxed.get(axis, {}).get(name)) for axis in axes]
-        lines.append(f"{name.replace('_', ' '):<26}" + "".join(f"{cell:<22}" for cell in cells).rstrip())
+        cells = [_cell(*(of.get(axis, {}).get(name) for of in (rounded, relaxed, spread))) for axis in axes]
+        row = f"{name.replace('_', ' '):<{first}}" + "".join(f"{cell:<{width}}" for cell in cells)
+        lines.append(row.rstrip())
     return lines
 
 
-def _cell(rounded: float | None, relaxed: float | None) -> str:
+def _cell(rounded: float | None, relaxed: float | None, spread: float | None) -> str:
     if rounded is None:
         return "-"
-    return f"{rounded:.2%}" + (f" ({relaxed:.2%})" if relaxed is not None else "")
+    told = f"{rounded:.2%}" + (f" ({relaxed:.2%})" if relaxed is not None else "")
+    return told if spread is None else f"{told} [{spread:.2%}]"
 
 
 def duration(seconds: float) -> str:
