@@ -18,7 +18,7 @@ from mcrdist.targets.base import Targets
 from mcrdist.targets.estimate import room
 from mcrdist.targets.interpolation import Interpolation
 from mcrdist.targets.micrographs import MicrographTargets
-from mcrdist.targets.pymks import read_array, take_in
+from mcrdist.targets.pymks import has_cutoff, read_array, take_in
 from mcrdist.targets.statistics import StatisticsTargets
 
 
@@ -52,10 +52,13 @@ def read_targets(path: str | tuple[str, ...], key: str) -> Targets:
             f"{key}: expected one file, or three for the planes normal to z, y and x, found {len(paths)}; e.g. "
             f"{key}=[z.npy,y.npy,x.npy]"
         )
-    read = {one: take_in(read_array(one), f"{key}: {one}") for one in dict.fromkeys(paths)}
+    arrays = {one: read_array(one) for one in paths}
+    read = {one: take_in(array, f"{key}: {one}") for one, array in arrays.items()}
     of = dict(zip(AXES, paths * (len(AXES) // len(paths)), strict=True))
     return StatisticsTargets.settle(
-        {axis: read[one] for axis, one in of.items()}, {axis: str(one) for axis, one in of.items()}
+        {axis: read[one] for axis, one in of.items()},
+        {axis: str(one) for axis, one in of.items()},
+        all(has_cutoff(array) for array in arrays.values()),
     )
 
 

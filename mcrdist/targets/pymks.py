@@ -65,6 +65,12 @@ def take_in(values: NDArray[Any], name: str) -> Floats:
     return window[:, :, lags:]
 
 
+def has_cutoff(values: NDArray[Any]) -> bool:
+    """Whether somebody chose the lags: a cutoff leaves a square of odd side, while images are rarely that."""
+    height, width = values.shape[1:3] if values.ndim > 2 else values.shape
+    return bool(height == width and height % 2 == 1)
+
+
 def read_array(path: Path) -> NDArray[Any]:
     """The array of an npy file.
 

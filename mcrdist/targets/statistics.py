@@ -43,12 +43,15 @@ class StatisticsTargets(Targets):
     periodic: bool = False
 
     @classmethod
-    def settle(cls, s2: Mapping[str, Floats], sources: Mapping[str, str]) -> StatisticsTargets:
-        """With the window on which S2 of all directions settles, as far as it is known."""
-        means = {axis: s2[axis].mean(0) for axis in AXES}
-        wanted = max(settled(mean, _fraction(mean)) for mean in means.values())
-        least = min(mean.shape[1] - 1 for mean in means.values())
-        return cls(s2, sources, min(max(wanted, SMALLEST_WINDOW), least))
+    def settle(cls, s2: Mapping[str, Floats], sources: Mapping[str, str], cutoff: bool) -> StatisticsTargets:
+        """With all lags where somebody chose them (`cutoff`), else with the window on which S2 settles."""
+        means = [s2[axis].mean(0) for axis in AXES]
+        there = min(mean.shape[1] - 1 for mean in means)
+        if cutoff:
+            return cls(s2, sources, there)
+        # As for an image, a quarter of which is looked at: half of its lags.
+        wanted = max(settled(cropped(mean, (there + 1) // 2), _fraction(mean)) for mean in means)
+        return cls(s2, sources, min(max(wanted, SMALLEST_WINDOW), there))
 
     @property
     def phases(self) -> tuple[int, ...]:
