@@ -121,7 +121,8 @@ class _Conductor:
         if initial.kind != "file":
             return None
         assert initial.path is not None
-        return read_field(initial.path, Slab(level.shape, self.comm, self.workers, self.dtype), self.comm)
+        slab = Slab(level.shape, self.comm, self.workers, self.dtype)
+        return self.phases.from_channels(read_field(initial.path, slab, self.comm, len(self.phases.labels)))
 
     def _prepare(self, targets: Targets, grids: list[Level]) -> Path:
         """Make the run directory, with everything in it that is known before the work starts."""
@@ -140,6 +141,8 @@ class _Conductor:
             [grid.shape for grid in reversed(grids)],
             None if size is None else (size, size, size),
             unit,
+            labels=max(self.phases.labels) + 1,
+            channels=len(self.phases.labels),
         )
         run.write_summary({"status": "interrupted", "shape": list(config.volume.shape), "seed": config.seed})
         return run.path
@@ -162,9 +165,7 @@ class _Conductor:
             if field is None:
                 field = self._start(level, fine, targets)
             elif slab is not None:
-                field = upsample(field, slab, fine, self.comm)
-                if not recorder.interrupted:
-                    field = perturb(field, fine, config.seed, level.number)
+                field = self._finer(field, slab, fine, None if recorder.interrupted else level.number)
             slab = fine
             grid = self._grid(level, slab, targets)
             before = recorder.seconds
@@ -221,16 +222,26 @@ class _Conductor:
             return start.noise(targets)
         return start.spectral(targets)
 
+    def _finer(self, field: Tensor, coarse: Slab, fine: Slab, level: int | None) -> Tensor:
+        """The field on the next grid, with the upsampling noise of that level if there is one to come."""
+        variables = []
+        for stream, variable in enumerate(self.phases.split(field)):
+            upsampled = upsample(variable, coarse, fine, self.comm)
+            if level is not None:
+                upsampled = perturb(upsampled, fine, self.config.seed, level, stream)
+            variables.append(upsampled)
+        return self.phases.stack(variables)
+
     def _write_field(self, store: VolumeWriter, level: int, slab: Slab, field: Tensor) -> None:
-        self._write(
-            slab,
-            field,
-            store.depth,
-            lambda z, block: store.write_field(level, z, block.astype(np.float32, copy=False)),
-        )
+        for channel, values in enumerate(self.phases.channels(field)):
+
+            def write(z: int, block: Any, channel: int = channel) -> None:
+                store.write_field(level, z, block.astype(np.float32, copy=False), channel)
+
+            self._write(slab, values, store.depth, write)
 
     def _write_phase(self, store: VolumeWriter, slab: Slab, field: Tensor) -> None:
-        self._write(slab, field.to(torch.uint8), store.depth, store.write_phase)
+        self._write(slab, self.phases.label(field), store.depth, store.write_phase)
         self.comm.first(store.finish_phase)
 
     def _write(self, slab: Slab, field: Tensor, depth: int, write: Callable[[int, Any], None]) -> None:

@@ -134,7 +134,6 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
         {"z__pixel_size": np.array(1.0), "z__unit": np.array("mile")},
         "expected a length, found 1 mile",
     ),
-    "other phases": ({"x__micrograph": ONE * 2 + np.eye(40, 48, dtype=np.uint8) % 2}, "the same phases"),
 }
 
 

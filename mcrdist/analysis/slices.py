@@ -62,10 +62,10 @@ def indicator(labels: NDArray[Any], label: int = 1) -> NDArray[np.bool_]:
     return np.asarray(labels == label)
 
 
-def described(targets: Mapping[str, NDArray[Any]]) -> int:
-    """The label that the described phase carries in the volume: of several phases, the first one's own."""
-    phases = targets.get("phases", np.ones(1))
-    return 1 if len(phases) == 1 else int(phases[0])
+def described(targets: Mapping[str, NDArray[Any]], axis: str) -> int:
+    """The label that the described phase carries in the volume: of several phases, its own."""
+    several = len(targets.get("phases", ())) > 1
+    return int(targets.get(f"{axis}/phase", targets["phases"][0])) if several else 1
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def correlations(volume: Volume, targets: Mapping[str, NDArray[Any]], most: int 
     for axis, count in zip(AXES, volume.shape, strict=True):
         if f"{axis}/s2" not in targets:
             continue
-        slices = indicator(found[axis], described(targets))
+        slices = indicator(found[axis], described(targets, axis))
         most_lags = min(slices.shape[1:]) // 2
         wanted = _cropped(targets[f"{axis}/s2"], most_lags)
         own = wanted[None]

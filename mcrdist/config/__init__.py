@@ -19,6 +19,7 @@ from mcrdist.config.kinds import choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource, require_images
 from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting, show
 from mcrdist.config.sections import (
+    MINIMUM_SIZE,
     VOLUME,
     InitialConfig,
     LevelsConfig,
@@ -98,7 +99,7 @@ def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -
         raise InputError(f"descriptors: expected a weight above 0, found 0 for all; set one of {names}")
     if shape is None:
         return
-    smallest = min(shape)
+    smallest = min(shape if shape[0] > 1 else shape[1:])
     lags = given.get("target", TargetConfig()).lags
     if lags is not None and lags > smallest // 2:
         raise InputError(
@@ -131,6 +132,11 @@ def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
     interpolate = build_interpolate(given.pop("interpolate", {}), "interpolate", micrograph)
     volume = given.pop("volume", None) or VOLUME(None, "volume")
     _check_together(given, volume.shape)
+    if interpolate.along is not None and volume.shape[0] == 1:
+        raise InputError(
+            f"interpolate.along: expected null for a single plane, found {interpolate.along}; make a volume of "
+            f"{MINIMUM_SIZE} planes or more"
+        )
     return ReconstructConfig(
         micrograph=micrograph, volume=volume, interpolate=interpolate, initial=initial, **given
     )

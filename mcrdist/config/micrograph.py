@@ -40,7 +40,7 @@ class MicrographSource:
     path: str | tuple[str, ...] | None = setting(
         text_or_texts("the path of an image", optional=True, example="sem.tif"), None
     )
-    phase: int = setting(integer(0, 255), 1)
+    phase: int | None = setting(integer(0, 255, optional=True, example="1"), None)
     segmentation: Segmentation = setting(
         choice("auto", "labels", "otsu", "multi-otsu", "threshold", example="otsu"), "auto"
     )

@@ -79,7 +79,9 @@ class Slab:
         """Return a local tensor of what ``read(start, stop)`` gives: planes (stop - start, ny, nx)."""
         local = self.empty()
         if self.planes:
-            local.copy_(torch.from_numpy(np.ascontiguousarray(read(self.start, self.stop))))
+            local.copy_(
+                torch.from_numpy(np.array(read(self.start, self.stop), order="C"))
+            )  # what is read may be read-only
         return local
 
     def owned(self, axis: int) -> range:

@@ -75,6 +75,11 @@ class Targets(ABC):
     def phases(self) -> tuple[int, ...]:
         """The label of the phase that is reconstructed, or of all of them if there are three or more."""
 
+    @property
+    def shown(self) -> int:
+        """Which of the phases stands for all of them in pictures."""
+        return 0
+
     @abstractmethod
     def images(self) -> dict[str, Floats]:
         """Every image (H, W) by a name of its own, 1 where the phase is; empty if there are only statistics."""
@@ -145,6 +150,14 @@ class Targets(ABC):
             return size, unit
         return None
 
+    def head(self) -> dict[str, NDArray[Any]]:
+        """What holds for all directions, as arrays."""
+        return {
+            "lags": np.array(self.lags),
+            "periodic": np.array(self.periodic),
+            "phases": np.array(self.phases),
+        }
+
     def arrays(self, found: Mapping[str, Sequence[Target]]) -> dict[str, NDArray[Any]]:
         """Everything about the finest level as arrays, named as in ``targets.npz``.
 
@@ -156,19 +169,15 @@ class Targets(ABC):
         Returns
         -------
         dict
-            ``DIRECTION/DESCRIPTOR``, the mean where slices have targets of their own; with several phases also
-            ``DIRECTION/LABEL/DESCRIPTOR``, the former then being the first one's. ``…/spread/DESCRIPTOR`` where
-            there are several micrographs, ``…/slices/DESCRIPTOR`` for those of `BY_SLICE` where slices have targets
-            of their own, and the sources.
+            ``DIRECTION/DESCRIPTOR``, the mean where slices have targets of their own; with several phases
+            ``DIRECTION/LABEL/DESCRIPTOR`` of each, the former then being that of the phase that is shown.
+            ``…/spread/DESCRIPTOR`` where there are several micrographs, ``…/slices/DESCRIPTOR`` for those of
+            `BY_SLICE` where slices have targets of their own, and the sources.
         """
-        arrays: dict[str, NDArray[Any]] = {
-            "lags": np.array(self.lags),
-            "periodic": np.array(self.periodic),
-            "phases": np.array(self.phases),
-        }
+        arrays = self.head()
         for name, targets in found.items():
             prefixes = [f"{name}/{label}" for label in self.phases] if len(self.phases) > 1 else []
-            for prefix, target in [(name, targets[0]), *zip(prefixes, targets, strict=False)]:
+            for prefix, target in [(name, targets[self.shown]), *zip(prefixes, targets, strict=False)]:
                 arrays |= {f"{prefix}/{key}": value.mean(0) for key, value in target.values.items()}
                 arrays |= {
                     f"{prefix}/slices/{key}": value

@@ -159,7 +159,10 @@ def _micrograph(found: _Arrays, prefix: str) -> Micrograph:
         size, unit = float(found.array(f"{prefix}/pixel_size", "f", 0)), found.text(f"{prefix}/unit")
         if not (np.isfinite(size) and size > 0 and unit in UNITS):
             raise InputError(f"{found.name}: {prefix}/pixel_size: expected a length, found {size:g} {unit}")
-    return Micrograph(labels, phase, size, unit, found.text(f"{prefix}/source"))
+    every = len(found.arrays.get("phases", ())) > 1
+    return Micrograph(
+        labels, phase, size, unit, found.text(f"{prefix}/source"), every_phase=every and len(present) > 2
+    )
 
 
 class _Arrays:

@@ -63,6 +63,10 @@ class Interpolation(Targets):
     def phases(self) -> tuple[int, ...]:
         return self.ends[0].phases
 
+    @property
+    def shown(self) -> int:
+        return self.ends[0].shown
+
     def profile(self, slices: int) -> Floats:
         """t of each of so many planes along the axis."""
         if len(self.way) == 1:
@@ -117,8 +121,7 @@ class Interpolation(Targets):
         """The sources of the ends below ``from/`` and ``to/``, and the way between them."""
         arrays: dict[str, NDArray[Any]] = {"t": np.array(self.way), "along": np.array(self.along or "")}
         for name, end in zip(("from", "to"), self.ends, strict=True):
-            own = {"lags": np.array(end.lags), "periodic": np.array(end.periodic)} | end.origin()
-            arrays |= {f"{name}/{key}": value for key, value in own.items()}
+            arrays |= {f"{name}/{key}": value for key, value in (end.head() | end.origin()).items()}
         for axis in AXES:
             names = [str(arrays.get(f"{name}/{axis}/source", "")) for name in ("from", "to")]
             way = ", ".join(f"{t:g}" for t in self.way)

@@ -53,8 +53,11 @@ class MicrographTargets(Targets):
     @property
     def phases(self) -> tuple[int, ...]:
         first = self.micrographs["z"][0]
-        labels = np.unique(first.labels)
-        return (first.phase,) if len(labels) == 2 else tuple(labels.tolist())
+        return tuple(np.unique(first.labels).tolist()) if first.every_phase else (first.phase,)
+
+    @property
+    def shown(self) -> int:
+        return self.phases.index(self.micrographs["z"][0].phase)
 
     def images(self) -> dict[str, Floats]:
         return {
@@ -157,11 +160,16 @@ def _distinct(micrographs: Mapping[str, tuple[Micrograph, ...]]) -> list[Microgr
 
 
 def _check_phases(micrographs: Mapping[str, tuple[Micrograph, ...]]) -> None:
-    """Two phases each, one of them reconstructed; or all of them the same three or more."""
-    found = {tuple(np.unique(one.labels).tolist()): one.source for one in reversed(_distinct(micrographs))}
-    if max(map(len, found)) > 2 and len(found) > 1:
-        listed = ", ".join(f"{','.join(map(str, labels))} ({source})" for labels, source in found.items())
+    """One phase each against the rest; or all of them, and then the same three or more."""
+    every = {
+        tuple(np.unique(one.labels).tolist()) if one.every_phase else (): one
+        for one in reversed(_distinct(micrographs))
+    }
+    if len(every) > 1:
+        listed = ", ".join(
+            f"{','.join(map(str, np.unique(one.labels)))} ({one.source})" for one in every.values()
+        )
         raise InputError(
             f"micrograph: expected the same phases in all images, found {listed}; choose images, crops or "
-            "micrograph.segmentation that show all of them"
+            "micrograph.segmentation that show all of them, or one of them as micrograph.phase"
         )
