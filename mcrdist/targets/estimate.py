@@ -14,15 +14,6 @@ SETTLED = 0.05
 SMALLEST_WINDOW = 16
 
 
-def averaged(image: Floats, factor: int) -> Floats:
-    """Means over squares of factor x factor pixels; what is left at the far edges is dropped."""
-    if factor == 1:
-        return image
-    height, width = (n // factor for n in image.shape)
-    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor)
-    return np.asarray(blocks.mean((1, 3)))
-
-
 def room(shape: tuple[int, ...], periodic: bool) -> int:
     """The longest lag on which an image of this shape still has statistics: half of it in every direction."""
     return min(shape) // 2 if periodic else min(shape) // 2 - 1

@@ -90,6 +90,10 @@ class Interpolation(Targets):
         s2 = (1.0 - t) * cropped(start.s2, window) + t * cropped(end.s2, window)
         return Wish(s2, (1.0 - t) * start.fraction + t * end.fraction)
 
+    def images_at(self, direction: Direction, factor: int) -> list[Floats]:
+        """See `Targets.images_at`; of the end whose image is smaller, for which all descriptors must fit."""
+        return min((one.images_at(direction, factor) for one in self.ends), key=lambda one: min(one[0].shape))
+
     def lags_at(self, direction: Direction, factor: int, shape: Shape) -> int:
         return min(one.lags_at(direction, factor, shape) for one in self.ends)
 

@@ -9,6 +9,7 @@ from mcrdist.config import DescriptorConfig
 from mcrdist.directions import Direction
 from mcrdist.selection import Selection, select
 from mcrdist.targets.base import Shape, Target, Targets
+from mcrdist.view import View
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,14 @@ def measure(
     """
     selections, found = {}, {}
     for direction in directions:
-        lags = targets.lags_at(direction, factor, shape)
-        selection = select(config, lags, direction.slice_shape(shape), len(targets.phases))
+        view = View(
+            direction.slice_shape(shape),
+            targets.images_at(direction, factor),
+            targets.periodic,
+            targets.lags_at(direction, factor, shape),
+            finest=factor == 1,
+        )
+        selection = select(config, view)
         selections[direction.name] = selection
         found[direction.name] = targets.at(direction, factor, shape, selection.descriptors, selection.joints)
     return Measured(selections, found)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from mcrdist.descriptors.base import Descriptor, Floats
 from mcrdist.descriptors.correlation import two_point
 from mcrdist.descriptors.joint import JointDescriptor
+from mcrdist.descriptors.pooled import averaged
 from mcrdist.directions import AXES, Direction
 from mcrdist.errors import InputError
 from mcrdist.gaussian import Wish
 from mcrdist.micrograph import Micrograph
 from mcrdist.targets.base import Shape, Target, Targets
-from mcrdist.targets.estimate import SMALLEST_WINDOW, averaged, room, settled_lag
+from mcrdist.targets.estimate import SMALLEST_WINDOW, room, settled_lag
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ class MicrographTargets(Targets):
         share = np.divide(phase, left, out=np.zeros_like(phase), where=left > 0.0)
         mean, rest = np.mean([pair.mean((1, 2)) for pair in pairs], axis=0)
         return Wish(share, float(mean / rest))
+
+    def images_at(self, direction: Direction, factor: int) -> list[Floats]:
+        """See `Targets.images_at`; of the smallest micrograph of the direction, for which all descriptors must fit."""
+        several = self.micrographs[AXES[direction.axis]]
+        return self._channels(min(several, key=lambda one: min(one.labels.shape)), factor)
 
     def lags_at(self, direction: Direction, factor: int, shape: Shape) -> int:
         shapes = [[n // factor for n in one.labels.shape] for one in self.micrographs[AXES[direction.axis]]]

@@ -66,6 +66,12 @@ class StatisticsTargets(Targets):
         mean = cropped(self.s2[axis], lags).mean(0)
         return Wish(mean, _fraction(mean))
 
+    def images_at(self, direction: Direction, factor: int) -> list[Floats]:
+        """See `Targets.images_at`; evenly grey, as large as the lags, since nobody knows more."""
+        assert factor == 1, "there is no image to average"
+        s2 = self.s2[AXES[direction.axis]].mean(0)
+        return [np.full((2 * s2.shape[1], 2 * s2.shape[1]), _fraction(s2))]
+
     def lags_at(self, direction: Direction, factor: int, shape: Shape) -> int:
         assert factor == 1, "there is no image to average"
         return min(self.lags, min(direction.slice_shape(shape)) // 2)
