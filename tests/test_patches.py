@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -231,3 +236,22 @@ def test_patches_wider_than_the_window_are_left_out() -> None:
     assert "patches" not in {
         chosen.descriptor.name for chosen in select(DescriptorConfig(), 16, (64, 64), 1).single
     }
+
+
+def test_a_reconstruction_reports_their_error(root: Path, tmp_path: Path) -> None:
+    settings = (
+        "micrograph.path=synthetic:gaussian",
+        "volume.size=12",
+        "optimizer.iterations=3",
+        "descriptors.patches.weight=0.1",
+        "descriptors.patches.sizes=[2,3]",
+        "descriptors.patches.filters=2",
+        "descriptors.patches.pooled=[2]",
+        "run.report=false",
+        f"run.dir={tmp_path / 'run'}",
+    )
+    command = [sys.executable, "-m", "mcrdist", "reconstruct", *settings]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=200, check=False)
+    assert result.returncode == 0, result.stderr
+    errors = json.loads((tmp_path / "run" / "summary.json").read_text())["errors"]["rounded"]
+    assert all(0.0 < found["patches"] < 1.0 for found in errors.values())
