@@ -27,7 +27,8 @@ from mcrdist.directions import Direction
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation, Held, Objective
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
-from mcrdist.optimize.lbfgsb import Options, State, minimize
+from mcrdist.optimize.lbfgsb import minimize
+from mcrdist.optimize.minimizer import Options, State
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import plane_noise
