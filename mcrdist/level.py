@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist.annealing.volume import anneal_volume
 from mcrdist.config import ReconstructConfig
 from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
@@ -29,6 +30,7 @@ from mcrdist.objective import Evaluation, Held, Objective
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
 from mcrdist.optimize.lbfgsb import minimize
 from mcrdist.optimize.minimizer import Options, State
+from mcrdist.optimize.yeong_torquato import AnnealState
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import plane_noise
@@ -189,6 +191,8 @@ class LevelSolver:
     def solve(self, field: Tensor, finest: bool) -> Outcome:
         """Solve the level from `field` (planes, ny, nx) in [0, 1], which is overwritten."""
         options = self._config.optimizer
+        if options.name == "yeong_torquato":
+            return self._anneal(field)
         self._gradient = torch.empty_like(field)
         stop = self._descend(
             "relax",
@@ -213,6 +217,22 @@ class LevelSolver:
         if self._recorder.interrupted:
             stop = "interrupted"
         return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop)
+
+    def _anneal(self, field: Tensor) -> Outcome:
+        """Swap voxels of two phases, instead of all stages of a gradient method."""
+        objective = self._grid.objective(SMOOTHING)
+        sweeps, level = self._config.optimizer.iterations, self._grid.level
+        self._recorder.begin(level, self._count, "anneal", sweeps, objective)
+
+        def note(state: AnnealState, volume: Tensor) -> bool:
+            return self._recorder.note(state.sweep, state.energy, objective(volume, None), volume, None)
+
+        fraction = float(np.mean(list(self._grid.fractions(0).values())))
+        rng = np.random.default_rng([self._config.seed, level.number])
+        result = anneal_volume(field, objective, fraction, sweeps, rng, note)
+        self._count_in(objective, result.sweeps, result.energy)
+        self._recorder.end()
+        return Outcome(field, field, self._loss, self._iterations, self._evaluations, result.stop)
 
     def _descend(self, stage: str, field: Tensor, objective: Objective, options: Options) -> str:
         self._recorder.begin(self._grid.level, self._count, stage, options.iterations, objective)

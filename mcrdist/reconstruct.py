@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mcrdist import gaussian
 from mcrdist.config import ReconstructConfig, to_mapping
+from mcrdist.descent import check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
@@ -64,6 +65,7 @@ class _Conductor:
         self.config, self.comm, self.workers, self.interrupt = config, comm, workers, interrupt
         self.dtype = getattr(torch, config.runtime.dtype)
         shape = config.volume.shape
+        comm.agree(check_ranks(config.optimizer.name, comm.size))
         if comm.size > shape[0]:
             comm.agree(
                 InputError(
@@ -82,7 +84,11 @@ class _Conductor:
             self.config.levels,
             self.config.initial.kind == "spectral",
         )
-        if self.config.initial.kind == "file" or self.config.method == "gaussian":
+        if (
+            self.config.initial.kind == "file"
+            or self.config.method == "gaussian"
+            or self.config.optimizer.name == "yeong_torquato"  # the pixels of an averaged micrograph have no phase
+        ):
             grids = [Level(0, grids[-1].shape, 1)]
         given = self._given(
             grids[0]

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 
@@ -55,23 +56,26 @@ def write(image: Any, lags: int, row: int, column: int, value: int) -> None:
 @njit(cache=True)
 def count(image: Any, lags: int, row: int, column: int, step: int, changes: Any) -> None:
     """Add ΔC to `changes` for a pixel that changes by `step`, 1 or −1."""
-    row, column = row + lags, column + lags
+    sign = np.int32(step)
     for i in range(2 * lags + 1):
-        ahead, back = image[row + i - lags], image[row - i + lags]
+        # One row of lags at a time, in 32 bits and without indices that may be negative: the processor takes several
+        # lags at once.
+        ahead = image[row + i, column + lags : column + 2 * lags + 1]
+        back = image[row + 2 * lags - i, column : column + lags + 1]
+        own = changes[i]
         for j in range(lags + 1):
-            changes[i, j] += step * (ahead[column + j] + back[column - j])
+            own[j] += sign * (np.int32(ahead[j]) + np.int32(back[np.uint64(lags - j)]))
     changes[lags, 0] += 1
 
 
 @njit(cache=True, fastmath=True)
 def price(residual: Any, sums: Any, weights: Any, changes: Any) -> float:
     """By how much the energy of a slice changes with its counts."""
+    total = np.float32(0.0)
+    for own, row in zip(changes.ravel(), residual.ravel()):
+        change = np.float32(own)
+        total += change * (row + row + change)
     lags = changes.shape[1] - 1
-    total = 0.0
-    for i in range(changes.shape[0]):
-        for j in range(changes.shape[1]):
-            change = changes[i, j]
-            total += change * (2.0 * residual[i, j] + change)
     steps = variation(changes)
     here = changes[lags, 0]
     return (
