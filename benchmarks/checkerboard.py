@@ -38,7 +38,9 @@ def run(name: str, size: int, iterations: int, seed: int, overrides: list[str]) 
         facts = {"benchmark": "checkerboard", "optimizer": name, "size": size, "seed": seed}
         for line in (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
-            kept = {key: record[key] for key in ("level", "stage", "iteration", "evaluations", "loss", "seconds")}
+            kept = {
+                key: record[key] for key in ("level", "stage", "iteration", "evaluations", "loss", "seconds")
+            }
             print(json.dumps(facts | kept | {"error": record["errors"]["s2"]}))
         errors = next(iter(result.summary["errors"]["rounded"].values()))
         print(json.dumps(facts | {"rounded": errors, "seconds": result.summary["seconds"]}), flush=True)

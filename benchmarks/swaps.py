@@ -1,4 +1,4 @@
-"""Swaps a second of the Yeong–Torquato annealing, attempted and made, in two and in three dimensions.
+"""Swaps a second of the annealing of Yeong and Torquato, attempted and made, in two and in three dimensions.
 
     python benchmarks/swaps.py [--lags 16] [--sweeps 20] [--seed 0]
 

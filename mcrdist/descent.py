@@ -1,13 +1,11 @@
 """The minimiser that the configuration names, on objectives that look at other slices as it goes on.
 
-A costly descriptor sees a part of the slices at a time. L-BFGS needs one function for its line search and its
-curvature, so it works in bursts of a few iterations, the objective turning in between; Adam needs no function that
-stays, and the objective turns in every iteration.
+A line search and curvature need one function, so L-BFGS works in bursts of a few iterations, the objective turning in
+between; Adam needs no function that stays, and the objective turns in every iteration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -29,6 +27,89 @@ def check_ranks(name: str, ranks: int) -> InputError | None:
     if name not in ALONE or ranks == 1:
         return None
     return InputError(
-        f"optimizer.name: expected lbfgsb or adam with several processes, found {name} with {ranks}; it works on the "
-        "whole volume in one: start one process, without torchrun"
+        f"optimizer.name: expected lbfgsb or adam with several processes, found {name} with {ranks}; it works on "
+        "the whole volume in one: start one process, without torchrun"
     )
+
+
+class Descent:
+    """Minimises objectives, one after the other.
+
+    Parameters
+    ----------
+    config : OptimizerConfig
+        Its `name` is one of the gradient methods.
+    products, planes_map
+        As for `lbfgsb.minimize`.
+    """
+
+    def __init__(self, config: OptimizerConfig, products: Products, planes_map: Map) -> None:
+        self._config, self._products, self._planes_map = config, products, planes_map
+        self._round = 0
+
+    def __call__(
+        self, objective: Objective, function: Function, x: Tensor, options: Options, callback: Callback
+    ) -> Result:
+        """Minimise `function`, which evaluates `objective`, in place."""
+        if not objective.rotates:
+            return self._minimizer()(function, x, self._products, options, callback, self._planes_map)
+        objective.remember()
+        if self._config.name == "adam":
+
+            def turning(field: Tensor) -> tuple[float, Tensor]:
+                self.turn(objective)
+                return function(field)
+
+            return self._minimizer()(turning, x, self._products, options, callback, self._planes_map)
+        return self._bursts(objective, function, x, options, callback)
+
+    def turn(self, objective: Objective) -> None:
+        """Let the objective look at the next slices; over all objectives, each slice has its turn."""
+        objective.rotate(self._round)
+        self._round += 1
+
+    def _minimizer(self) -> Minimizer:
+        if self._config.name == "adam":
+            return partial(adam.minimize, learning_rate=self._config.learning_rate)
+        return {"lbfgsb": lbfgsb.minimize, "scipy": scipy_lbfgsb.minimize}[self._config.name]
+
+    def _bursts(
+        self, objective: Objective, function: Function, x: Tensor, options: Options, callback: Callback
+    ) -> Result:
+        """Bursts of `rotate` iterations, each on slices of its own and with curvature of its own.
+
+        Curvature is not kept over a turn: the next slices have another. Convergence is told from one whole rotation to
+        the next, by the mean loss of its bursts. It may rise between the two: a tangent lies below a convex loss.
+        """
+        size, turns = self._config.rotate, objective.turns
+        iterations = evaluations = idle = 0
+        ends: list[float] = []
+        while True:
+
+            def note(state: State, before: int = iterations) -> bool | None:
+                if before and state.iteration == 0:
+                    return False  # where the last burst ended
+                return callback(replace(state, iteration=before + state.iteration))
+
+            self.turn(objective)
+            count = min(size, options.iterations - iterations)
+            burst = replace(options, iterations=count, relative_decrease=0.0)
+            result = self._minimizer()(function, x, self._products, burst, note, self._planes_map)
+            iterations += result.iterations
+            evaluations += result.evaluations
+            idle = 0 if result.iterations else idle + 1
+            ends.append(result.loss)
+            enough = turns * size * options.relative_decrease
+            if result.stop == "interrupted" or iterations >= options.iterations or idle >= turns:
+                stop = result.stop
+            elif len(ends) >= 2 * turns and _change(ends, turns) < enough:
+                stop = "relative decrease"
+            else:
+                continue
+            return replace(result, iterations=iterations, evaluations=evaluations, stop=stop)
+
+
+def _change(losses: list[float], count: int) -> float:
+    """Relative difference between the mean of the last `count` losses and of the `count` before."""
+    before, after = sum(losses[-2 * count : -count]), sum(losses[-count:])
+    return abs(before - after) / abs(after) if after else 0.0

@@ -20,15 +20,16 @@ from torch import Tensor
 
 from mcrdist.annealing.volume import anneal_volume
 from mcrdist.config import ReconstructConfig
+from mcrdist.descent import Descent
 from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
 from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.directions import Direction
+from mcrdist.look import Held
 from mcrdist.multigrid import Level
-from mcrdist.objective import Evaluation, Held, Objective
+from mcrdist.objective import Evaluation, Objective
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
-from mcrdist.optimize.lbfgsb import minimize
 from mcrdist.optimize.minimizer import Options, State
 from mcrdist.optimize.yeong_torquato import AnnealState
 from mcrdist.parallel.comm import Comm
@@ -183,7 +184,7 @@ class LevelSolver:
     ) -> None:
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
-        self._products = Products(comm, workers)
+        self._descent = Descent(config.optimizer, Products(comm, workers), workers.map)
         self._iterations = self._evaluations = 0
         self._loss = float("nan")
         self._gradient = torch.empty(0)
@@ -247,7 +248,7 @@ class LevelSolver:
                 self._iterations + state.iteration, state.loss, last[0], state.x, state.projected_gradient
             )
 
-        result = minimize(function, field, self._products, options, note, self._workers.map)
+        result = self._descent(objective, function, field, options, note)
         self._count_in(objective, result.iterations, result.loss)
         return result.stop
 

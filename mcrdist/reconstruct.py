@@ -87,7 +87,8 @@ class _Conductor:
         if (
             self.config.initial.kind == "file"
             or self.config.method == "gaussian"
-            or self.config.optimizer.name == "yeong_torquato"  # the pixels of an averaged micrograph have no phase
+            or self.config.optimizer.name
+            == "yeong_torquato"  # the pixels of an averaged micrograph have no phase
         ):
             grids = [Level(0, grids[-1].shape, 1)]
         given = self._given(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import Function, correlation_problem, definite, quadratic
+from problems import correlation_problem, definite, quadratic
 from torch import Tensor
 
 from mcrdist.optimize.history import History

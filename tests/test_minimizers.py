@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from problems import Function, correlation_problem, definite, quadratic
+from problems import correlation_problem, definite, quadratic
 from torch import Tensor
 
 from mcrdist.optimize import adam, lbfgsb, scipy_lbfgsb

@@ -15,7 +15,8 @@ from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.descriptors.volume_fraction import VolumeFractionTerm
 from mcrdist.directions import Direction
 from mcrdist.errors import InputError
-from mcrdist.objective import Held, Objective
+from mcrdist.look import Held
+from mcrdist.objective import Objective
 
 Floats = NDArray[np.float64]
 

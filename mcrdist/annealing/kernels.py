@@ -69,12 +69,13 @@ def count(image: Any, lags: int, row: int, column: int, step: int, changes: Any)
 
 
 @njit(cache=True, fastmath=True)
-def price(residual: Any, sums: Any, weights: Any, changes: Any) -> float:
+def price(residual: Any, sums: Any, weights: Any, changes: Any) -> Any:
     """By how much the energy of a slice changes with its counts."""
     total = np.float32(0.0)
-    for own, row in zip(changes.ravel(), residual.ravel()):
-        change = np.float32(own)
-        total += change * (row + row + change)
+    for i in range(changes.shape[0]):
+        for j in range(changes.shape[1]):
+            change = np.float32(changes[i, j])
+            total += change * (residual[i, j] + residual[i, j] + change)
     lags = changes.shape[1] - 1
     steps = variation(changes)
     here = changes[lags, 0]
@@ -86,7 +87,7 @@ def price(residual: Any, sums: Any, weights: Any, changes: Any) -> float:
 
 
 @njit(cache=True)
-def variation(counts: Any) -> float:
+def variation(counts: Any) -> Any:
     """N times the mean square of the steps along rows and columns."""
     lags = counts.shape[1] - 1
     return 4.0 * counts[lags, 0] - 2.0 * counts[lags, 1] - 2.0 * counts[lags + 1, 0]

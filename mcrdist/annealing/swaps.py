@@ -135,4 +135,5 @@ def pair_counts(stack: NDArray[np.uint8], lags: int) -> NDArray[np.int32]:
     """Pairs of ones at each lag of slices (S, H, W), periodic: (S, 2L+1, L+1)."""
     pixels = stack.shape[1] * stack.shape[2]
     products = [two_point(one[None].astype(np.float64), lags, periodic=True)[0] for one in stack]
-    return np.rint(pixels * np.stack(products)).astype(np.int32)
+    counts: NDArray[np.int32] = np.rint(pixels * np.stack(products)).astype(np.int32)
+    return counts

@@ -40,6 +40,7 @@ STALL = 1e-6  # relative decrease of an iteration that does not count as progres
 STALLED = 3  # ... and how many of them drop the history
 RECOVERED = 0.99  # of the loss at the last such restart: only below it, another one is worth its evaluations
 
+
 def minimize(
     function: Function,
     x: Tensor,

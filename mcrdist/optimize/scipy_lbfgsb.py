@@ -88,9 +88,7 @@ class _Bridge:
             )
             self._move(found.x)
             self.loss = float(found.fun)
-        return Result(
-            self.x, self.loss, self.iteration, self.evaluations, self.stop or "no further decrease"
-        )
+        return Result(self.x, self.loss, self.iteration, self.evaluations, self.stop or "no further decrease")
 
     def _evaluate(self, values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         self.evaluations += 1
@@ -113,9 +111,7 @@ class _Bridge:
 
     def _report(self) -> None:
         norm = projected_gradient(self.x, self.gradient, self.products, self.planes_map)
-        self.stop = self.progress.stop(
-            State(self.iteration, self.loss, self.evaluations, norm, 1.0, self.x)
-        )
+        self.stop = self.progress.stop(State(self.iteration, self.loss, self.evaluations, norm, 1.0, self.x))
 
     def _move(self, values: NDArray[np.float64]) -> None:
         self.x.copy_(torch.from_numpy(values).view_as(self.x))

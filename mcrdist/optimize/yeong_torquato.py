@@ -67,9 +67,7 @@ class AnnealResult:
 AnnealCallback = Callable[[AnnealState], bool | None]
 
 
-def anneal(
-    system: System, options: AnnealOptions, callback: AnnealCallback | None = None
-) -> AnnealResult:
+def anneal(system: System, options: AnnealOptions, callback: AnnealCallback | None = None) -> AnnealResult:
     """Lower the energy of `system`, which changes in place.
 
     Parameters
