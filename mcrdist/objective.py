@@ -89,7 +89,7 @@ class Objective:
     def rotates(self) -> bool:
         """Whether some descriptor looks at a part of the slices only, or has random parts to draw anew."""
         return any(
-            part.every > 1 or (isinstance(part, Term) and type(part).redraw is not Term.redraw)
+            part.every > 1 or (isinstance(part, Term) and part.redraws)
             for held in self.held.values()
             for part, _ in held.parts
         )
@@ -200,15 +200,16 @@ class Objective:
 
         def visit(first: int, slices: list[Tensor], gradients: list[Tensor] | None) -> None:
             count = len(slices[0])
+            step = size if axis == 2 else max(1, min(size, -(-count // self._workers.count)))
 
             def evaluate(block: int) -> None:
-                start, stop = max(block, 0), min(block + size, count)
+                start, stop = max(block, 0), min(block + step, count)
                 parts = [channel[start:stop] for channel in slices]
                 into = None if gradients is None else [slope[start:stop] for slope in gradients]
                 work = look.in_lanes if axis == 2 else look.plain
                 rows[first - origin + start : first - origin + stop] = work(parts, into, first + start)
 
-            self._workers.map(evaluate, range(-(first % size) if axis == 2 else 0, count, size))
+            self._workers.map(evaluate, range(-(first % size) if axis == 2 else 0, count, step))
 
         self.slab.visit(axis, channels, slopes, visit, width=LANES * self._workers.count)
 

@@ -26,11 +26,13 @@ from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers, configure
 from mcrdist.phases import Phases
 from mcrdist.record import Interrupt, Recorder
-from mcrdist.selection import select
+from mcrdist.selection import Selection, select
 from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.summary import describe
 from mcrdist.targets import Targets, load_targets
+from mcrdist.trial import try_out
+from mcrdist.view import View
 
 _Result = TypeVar("_Result")
 
@@ -53,11 +55,16 @@ def reconstruct(config: ReconstructConfig) -> Run:
         Interrupt().listening() as interrupt,
         Comm.start(config.runtime.device, config.runtime.timeout) as comm,
     ):
-        workers = configure(config.runtime.threads, comm.local_size)
-        try:
-            return _Conductor(config, comm, workers, interrupt).run()
-        finally:
-            workers.close()
+        return conduct(config, comm, interrupt)
+
+
+def conduct(config: ReconstructConfig, comm: Comm, interrupt: Interrupt) -> Run:
+    """As `reconstruct`, among ranks that have met already, until `interrupt` asks to stop."""
+    workers = configure(config.runtime.threads, comm.local_size)
+    try:
+        return _Conductor(config, comm, workers, interrupt).run()
+    finally:
+        workers.close()
 
 
 class _Conductor:
@@ -91,9 +98,11 @@ class _Conductor:
             == "yeong_torquato"  # the pixels of an averaged micrograph have no phase
         ):
             grids = [Level(0, grids[-1].shape, 1)]
-        given = self._given(
-            grids[0]
-        )  # before anything is written: a start that does not fit leaves no traces
+        # Before anything is written: what does not fit leaves no traces.
+        given = self._given(grids[0])
+        shapes = [d.slice_shape(level.shape) for level in grids for d in self.directions]
+        self.each(lambda: try_out(self.config.descriptors, shapes, self.dtype))
+        self.each(lambda: self._selections(grids[-1], targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)
@@ -189,15 +198,17 @@ class _Conductor:
 
     def _grid(self, level: Level, slab: Slab, targets: Targets) -> Grid:
         """The level with the descriptors of its slices, measured on the micrographs."""
-        selections, found = {}, {}
-        for direction in self.directions:
-            lags = targets.lags_at(direction, level.factor, level.shape)
-            shape = direction.slice_shape(level.shape)
-            selection = select(self.config.descriptors, lags, shape, len(targets.phases))
-            selections[direction.name] = selection
-            found[direction.name] = targets.at(
-                direction, level.factor, level.shape, selection.descriptors, selection.joints
+        selections = self._selections(level, targets)
+        found = {
+            direction.name: targets.at(
+                direction,
+                level.factor,
+                level.shape,
+                selections[direction.name].descriptors,
+                selections[direction.name].joints,
             )
+            for direction in self.directions
+        }
         return Grid(
             level,
             slab,
@@ -209,6 +220,22 @@ class _Conductor:
             self.workers,
             seed=self.config.seed,
         )
+
+    def _selections(self, level: Level, targets: Targets) -> dict[str, Selection]:
+        """The descriptors of every direction's slices."""
+        return {
+            direction.name: select(
+                self.config.descriptors,
+                View(
+                    direction.slice_shape(level.shape),
+                    targets.images_at(direction, level.factor),
+                    targets.periodic,
+                    targets.lags_at(direction, level.factor, level.shape),
+                    finest=level.factor == 1,
+                ),
+            )
+            for direction in self.directions
+        }
 
     def _start(self, level: Level, slab: Slab, targets: Targets) -> Tensor:
         """The field that the first level starts from."""

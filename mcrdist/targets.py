@@ -14,6 +14,7 @@ from mcrdist.config import MicrographConfig, TargetConfig
 from mcrdist.descriptors.base import Descriptor
 from mcrdist.descriptors.correlation import two_point
 from mcrdist.descriptors.joint import JointDescriptor
+from mcrdist.descriptors.pooled import averaged
 from mcrdist.descriptors.variation import variation
 from mcrdist.directions import AXES, Direction
 from mcrdist.errors import InputError
@@ -89,6 +90,11 @@ class Targets:
         share = np.divide(both[0], both[1], out=np.zeros_like(both[0]), where=both[1] > 0.0)
         return Wish(share, float(phase.mean() / left.mean()))
 
+    def images_at(self, direction: Direction, factor: int) -> list[NDArray[np.float64]]:
+        """The indicator of every phase on the direction's micrograph, averaged over factor x factor pixels."""
+        labels = self.micrographs[AXES[direction.axis]].labels
+        return [averaged((labels == phase).astype(np.float64), factor) for phase in self.phases]
+
     def lags_at(self, direction: Direction, factor: int, shape: tuple[int, int, int]) -> int:
         image = averaged(self.micrographs[AXES[direction.axis]].indicator, factor)
         return max(
@@ -103,12 +109,12 @@ class Targets:
         descriptors: Sequence[Descriptor],
         joint: Sequence[JointDescriptor],
     ) -> tuple[Target, ...]:
-        micrograph = self.micrographs[AXES[direction.axis]]
-        found = []
-        for phase in self.phases:
-            image = averaged((micrograph.labels == phase).astype(float), factor)
-            found.append(Target({d.name: d.describe(image, self.periodic)[None] for d in descriptors}, {}))
-        return tuple(found)
+        images = self.images_at(direction, factor)
+        together = {d.name: d.describe(images, self.periodic)[None] for d in joint}
+        return tuple(
+            Target(together | {d.name: d.describe(image, self.periodic)[None] for d in descriptors}, {})
+            for image in images
+        )
 
     @property
     def pixel_size(self) -> tuple[float, str] | None:
@@ -188,15 +194,6 @@ def settled_lag(image: NDArray[np.float64], periodic: bool) -> int:
     profile = np.bincount(distance[inside], s2[inside]) / np.bincount(distance[inside])
     unsettled = np.flatnonzero(np.abs(profile - fraction**2) > SETTLED * fraction * (1.0 - fraction))
     return int(unsettled[-1]) + 1
-
-
-def averaged(image: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
-    """Means over squares of factor x factor pixels; what is left at the far edges is dropped."""
-    if factor == 1:
-        return image
-    height, width = (n // factor for n in image.shape)
-    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor)
-    return np.asarray(blocks.mean((1, 3)))
 
 
 def _room(shape: tuple[int, ...], periodic: bool) -> int:

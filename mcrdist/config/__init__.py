@@ -26,6 +26,7 @@ from mcrdist.config.sections import (
     RuntimeConfig,
     TargetConfig,
     VolumeConfig,
+    WeightsConfig,
 )
 from mcrdist.errors import InputError
 
@@ -43,11 +44,13 @@ __all__ = [
     "RuntimeConfig",
     "TargetConfig",
     "VolumeConfig",
+    "WeightsConfig",
     "characterize_from_mapping",
     "from_mapping",
     "keys",
     "to_mapping",
     "verify",
+    "weights_from_mapping",
 ]
 
 
@@ -140,8 +143,11 @@ _RECONSTRUCT = Section(
     {"micrograph": MICROGRAPH, "volume": VOLUME} | _INITIAL | checks_of(ReconstructConfig), _build_reconstruct
 )
 _CHARACTERIZE = Section({"micrograph": MICROGRAPH} | checks_of(CharacterizeConfig), _build_characterize)
+_WEIGHTS = Section(
+    {"weights": section(WeightsConfig)}, lambda given, key: given.get("weights", WeightsConfig())
+)
 
-_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE}
+_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE, "weights": _WEIGHTS}
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
@@ -168,6 +174,12 @@ def characterize_from_mapping(mapping: Mapping[str, Any]) -> CharacterizeConfig:
     """Return the validated configuration of a characterisation; see :func:`from_mapping`."""
     verify("characterize", mapping)
     config: CharacterizeConfig = _CHARACTERIZE(mapping, "")
+    return config
+
+
+def weights_from_mapping(mapping: Mapping[str, Any]) -> WeightsConfig:
+    """Return the validated configuration of `mcrdist weights`; see :func:`from_mapping`."""
+    config: WeightsConfig = _WEIGHTS(mapping, "")
     return config
 
 

