@@ -6,6 +6,7 @@ between; Adam needs no function that stays, and the objective turns in every ite
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mcrdist.config import OptimizerConfig
 from mcrdist.errors import InputError
-from mcrdist.objective import Objective
+from mcrdist.objective import Evaluation, Objective
 from mcrdist.optimize import adam, lbfgsb, scipy_lbfgsb
 from mcrdist.optimize.minimizer import Callback, Function, Minimizer, Options, Result, State
 from mcrdist.optimize.products import Map, Products
@@ -62,6 +63,22 @@ class Descent:
 
             return self._minimizer()(turning, x, self._products, options, callback, self._planes_map)
         return self._bursts(objective, function, x, options, callback)
+
+    def watching(self, objective: Objective) -> Callable[[Tensor, Tensor], Evaluation]:
+        """Evaluate `objective` again and again; every `rotate` times it turns, if it does."""
+        if not objective.rotates:
+            return objective
+        objective.remember()
+        calls = 0
+
+        def look(field: Tensor, gradient: Tensor) -> Evaluation:
+            nonlocal calls
+            if calls % self._config.rotate == 0:
+                self.turn(objective)
+            calls += 1
+            return objective(field, gradient)
+
+        return look
 
     def turn(self, objective: Objective) -> None:
         """Let the objective look at the next slices; over all objectives, each slice has its turn."""

@@ -29,6 +29,7 @@ from mcrdist.directions import Direction
 from mcrdist.look import Held
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation, Objective
+from mcrdist.optimize.exchange import exchange_descent
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
 from mcrdist.optimize.minimizer import Options, State
 from mcrdist.optimize.yeong_torquato import AnnealState
@@ -53,6 +54,8 @@ GREY_ITERATIONS = 25
 GREY_LEFT = 2e-3
 #: Rounds of voxel flips.
 FLIP_ROUNDS = 100
+#: Exchanges of two voxels that are tried in a single plane.
+EXCHANGES = 2000
 
 
 @dataclass(frozen=True)
@@ -272,12 +275,13 @@ class LevelSolver:
 
     def _flip(self, field: Tensor) -> None:
         objective = self._grid.objective(smoothing=math.inf)
+        look = self._descent.watching(objective)
         slab, seed = self._grid.slab, self._config.seed
         self._recorder.begin(self._grid.level, self._count, "flip", FLIP_ROUNDS, objective)
         last: list[Evaluation] = []
 
         def function(x: Tensor) -> tuple[float, Tensor]:
-            evaluation = objective(x.view_as(field), self._gradient)
+            evaluation = look(x.view_as(field), self._gradient)
             last[:] = [evaluation]
             gains = self._gains(field, objective.flip_constants(evaluation))
             return evaluation.loss, gains.view_as(x)
@@ -295,16 +299,26 @@ class LevelSolver:
         selector = GainSelector(
             self._comm.sum_integers, draw, (slab.start, slab.shape[0]), planes_map=self._workers.map
         )
-        options = FlipOptions(count=max(40, math.prod(slab.shape) // 1000), iterations=FLIP_ROUNDS)
+        flat = (
+            slab.shape[0] == 1
+        )  # all flips are in one slice, where few at a time do not get in each other's way
+        options = FlipOptions(
+            count=max(40, math.prod(slab.shape) // 1000), smallest=1 if flat else 20, iterations=FLIP_ROUNDS
+        )
         result = flip_descent(function, tall, selector, options, note)
-        self._count_in(objective, result.iterations, result.loss)
+        loss, iterations = result.loss, result.iterations
+        if flat and not self._recorder.interrupted:
+            self._iterations += iterations
+            exchanged = exchange_descent(function, tall, EXCHANGES, note)
+            loss, iterations = exchanged.loss, exchanged.iterations
+        self._count_in(objective, iterations, loss)
 
     def _gains(self, field: Tensor, costs: Sequence[Tensor]) -> Tensor:
         """By how much the flip of each variable would lower the loss; overwrites the gradient."""
         gains = self._gradient.mul_(field.mul(2.0).sub_(1.0)).sub_(self._grid.phases.exchanged(field, costs))
         if self._grid.fixed is not None:
             fixed = self._grid.fixed
-            gains.masked_fill_(fixed if gains.ndim == fixed.ndim else fixed[:, None], -1.0)
+            gains.masked_fill_(fixed if gains.ndim == fixed.ndim else fixed[:, None], -math.inf)
         return gains
 
     def _count_in(self, objective: Objective, iterations: int, loss: float) -> None:
