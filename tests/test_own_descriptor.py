@@ -23,6 +23,7 @@ from mcrdist.errors import InputError
 from mcrdist.extension import load
 from mcrdist.selection import select
 from mcrdist.trial import try_out
+from mcrdist.view import View
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = re.search(r"```python\n(.*?)```", (ROOT / "docs/your_own_descriptor.md").read_text("utf-8"), re.S)[
@@ -136,7 +137,7 @@ class OwnDescribe(Mean):
 
 def test_weight_and_balance_multiply() -> None:
     config = extra(f"{__name__}:Mean*0.5", f"{__name__}:Inherited")
-    mean, inherited = select(config, 3, (12, 16), 1).single[-2:]
+    mean, inherited = select(config, View((12, 16), [np.eye(12, 16)], True, 3, True)).single[-2:]
     assert (mean.descriptor.name, mean.weight) == ("mean_grey", 1.5)
     assert (inherited.descriptor.name, inherited.weight) == ("inherited", 1.0)
     assert inherited.descriptor.describe(np.ones((8, 8)), True) == 0.25

@@ -91,4 +91,4 @@ def _choices(override: str) -> tuple[str, list[str]]:
 def _shown(value: str) -> str:
     """A value for people and directory names: without quotes."""
     bare = re.fullmatch(r"(['\"])(.*)\1", value, flags=re.DOTALL)
-    return bare[2] if bare else value
+    return bare[2].replace(f"\\{bare[1]}", bare[1]) if bare else value
