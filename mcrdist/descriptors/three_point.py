@@ -260,6 +260,9 @@ class ThreePointCorrelation(Descriptor):
     """
 
     name = "s3"
+    # Grey voxels lower products of three more than those of two: a stiff problem, in which a weight like that of S2
+    # would hold up everything else.
+    balance = 0.1
 
     def __init__(self, lags: int, sparse: bool = False) -> None:
         self.lags = lags
