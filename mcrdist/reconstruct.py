@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mcrdist.config import ReconstructConfig, to_mapping
+from mcrdist.descent import check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
@@ -71,6 +72,7 @@ class _Conductor:
         self.dtype = getattr(torch, config.runtime.dtype)
         self._measured: dict[Level, Measured] = {}
         shape = config.volume.shape
+        comm.agree(check_ranks(config.optimizer.name, comm.size))
         if comm.size > shape[0]:
             comm.agree(
                 InputError(
@@ -108,7 +110,9 @@ class _Conductor:
                     "image, and two-point statistics have none: give micrograph.path"
                 )
             )
-        if not images or config.initial.kind == "file" or config.method == "gaussian":
+        # The pixels of an averaged micrograph have no phase that could be exchanged.
+        alone = config.method == "gaussian" or config.optimizer.name == "yeong_torquato"
+        if not images or config.initial.kind == "file" or alone:
             return [Level(0, config.volume.shape, 1)]
         return levels(config.volume.shape, images, config.levels, config.initial.kind == "spectral")
 

@@ -63,7 +63,7 @@ class OptimizerConfig:
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
     projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)
     learning_rate: float = setting(number(above=0, example="0.05"), 0.05)
-    rotate: int = setting(integer(1, example="20"), 20)
+    rotate: int = setting(integer(1, example="5"), 5)
 
 
 @dataclass(frozen=True)
