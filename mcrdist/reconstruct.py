@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mcrdist import gaussian
 from mcrdist.config import ReconstructConfig, to_mapping
-from mcrdist.descent import check_ranks
+from mcrdist.descent import check_phases, check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
@@ -83,6 +83,7 @@ class _Conductor:
 
     def run(self) -> Run:
         targets = self.comm.first(lambda: load_targets(self.config.micrograph, self.config.target))
+        self.comm.agree(check_phases(self.config.optimizer.name, len(targets.phases)))
         self.phases = Phases(targets.phases, self.workers)
         self.directions = directions(self.config.volume.shape, self.config.target.diagonals)
         grids = levels(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mcrdist.config.annealing import check_annealing
 from mcrdist.config.descriptors import DescriptorConfig
 from mcrdist.config.kinds import choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource
@@ -130,6 +131,8 @@ def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
     micrograph = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
     volume = given.pop("volume", None) or VOLUME(None, "volume")
     _check_together(given, volume.shape)
+    if given.get("optimizer", OptimizerConfig()).name == "yeong_torquato":
+        check_annealing(given.get("descriptors", DescriptorConfig()), given.get("target", TargetConfig()))
     return ReconstructConfig(micrograph=micrograph, volume=volume, initial=initial, **given)
 
 
