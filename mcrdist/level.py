@@ -119,6 +119,15 @@ class Grid:
         """Volume fraction of a phase wanted in each direction."""
         return {name: targets[channel].fraction for name, targets in self._targets.items()}
 
+    def spread(self) -> dict[str, dict[str, float]]:
+        """How far several micrographs lie from their mean, by direction and descriptor; means over phases."""
+        found: dict[str, dict[str, float]] = {}
+        for direction, targets in self._targets.items():
+            for name in dict.fromkeys(name for target in targets for name in target.spread):
+                each = [target.spread[name] for target in targets if name in target.spread]
+                found.setdefault(direction, {})[name] = float(np.mean(each))
+        return found
+
     def objective(
         self, smoothing: float, greyness: float | None = None, *, report: bool = False
     ) -> Objective:

@@ -232,7 +232,7 @@ def test_what_the_report_says(ensemble: Path) -> None:
     page = re.sub(r"data:[a-z+/]+;base64,[\w+/=]+", "", page).replace("\u00a0", " ")
     first = [np.mean([0.0083 * (1 + 0.1 * k) for k in range(3)]) * (1 + n) * 100 for n in range(2)]
     assert f"{np.mean(first):.2f} % ± {np.std(first, ddof=1):.2f} %" in page
-    assert page.count("<tr><td>") == 2 + 4
+    assert page.count("<tr><td>") == (1 + 3 + 1 + 2) + 4
     assert page.count("<figure>") == 1 + 4
     assert "<script>b" not in page and "&lt;script&gt;b.png" in page and "&lt;b&gt;sweep" in page
     assert not re.search(r"<(script|img|link)[^>]+(src|href)=.(https?:)?//", page)

@@ -181,7 +181,7 @@ def convergence(metrics: Sequence[Mapping[str, Any]]) -> str | None:
     level = _column(metrics, "level")
     cuts = [0, *(np.flatnonzero(np.diff(level)) + 1), len(metrics)]
     parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
-    names = sorted({name for record in metrics for name in (record.get("errors") or {})})
+    names = list(dict.fromkeys(name for record in metrics for name in (record.get("errors") or {})))
     with style():
         figure = Figure(figsize=(9.6, 6.2), layout="constrained")
         loss, errors, grey = axes = figure.subplots(3, 1, sharex=True, height_ratios=(1.2, 1.2, 0.8))

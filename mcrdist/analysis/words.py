@@ -15,14 +15,14 @@ CLOSE, FAIR = 0.02, 0.05
 #: Fraction of undecided voxels above which rounding is mentioned as a cost.
 GREY = 0.02
 
-_DESCRIPTORS = {"s2": "S₂", "s3": "S₃", "gram": "Gram matrices"}
+_DESCRIPTORS = {"s2": "S₂", "s3": "S₃", "cross_correlation": "cross-correlation", "gram": "Gram matrices"}
 
 
 def descriptor(name: str) -> str:
-    """A descriptor for people: "lineal path" for "lineal_path", "S₂, 1/4 as fine" for "s2@4"."""
+    """A descriptor for people: "lineal path" for "lineal_path", "S₂ at 1/4 resolution" for "s2@4"."""
     plain, _, pooled = name.partition("@")
     said = _DESCRIPTORS.get(plain, plain.replace("_", " "))
-    return f"{said}, 1/{pooled} as fine" if pooled else said
+    return f"{said} at 1/{pooled} resolution" if pooled else said
 
 
 def mean(values: Iterable[Any]) -> float | None:

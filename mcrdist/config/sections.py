@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcrdist.config.kinds import boolean, choice, integer, integers, number, text
+from mcrdist.config.kinds import boolean, choice, integer, integers, number, text, text_or_texts
 from mcrdist.config.schema import INVALID, Check, Section, setting
 from mcrdist.errors import InputError
 
@@ -21,7 +21,14 @@ class VolumeConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """How the micrograph's statistics are estimated."""
+    """How the micrograph's statistics are estimated, or the file that has them."""
+
+    path: str | tuple[str, ...] | None = setting(
+        text_or_texts(
+            "the path of targets.npz or of two-point statistics", optional=True, example="targets.npz"
+        ),
+        None,
+    )
 
     periodic: bool = setting(boolean(), False)
     lags: int | None = setting(integer(1, optional=True, example="32"), None)
