@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mcrdist.config import ReconstructConfig, to_mapping
-from mcrdist.descent import check_ranks
+from mcrdist.descent import check_phases, check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
@@ -84,6 +84,7 @@ class _Conductor:
     def run(self) -> Run:
         config = self.config
         targets = self.comm.first(lambda: load_targets(config.micrograph, config.target, config.interpolate))
+        self.comm.agree(check_phases(config.optimizer.name, len(targets.phases)))
         self.phases = Phases(targets.phases, self.workers)
         self.directions = directions(config.volume.shape, config.target.diagonals)
         grids = self._levels(targets)
