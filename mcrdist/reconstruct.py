@@ -91,7 +91,8 @@ class _Conductor:
         # Before anything is written: what does not fit leaves no traces.
         given = self._given(grids[0])
         shapes = [d.slice_shape(level.shape) for level in grids for d in self.directions]
-        self.each(lambda: try_out(config.descriptors, shapes, self.dtype))
+        seen = [*shapes, *(image.shape for image in targets.images().values())]
+        self.each(lambda: try_out(config.descriptors, seen, self.dtype))
         self.each(lambda: self._measure(grids[-1], targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
