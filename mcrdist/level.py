@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist import multipliers
 from mcrdist.config import ReconstructConfig
 from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
@@ -107,6 +108,7 @@ class Grid:
         self.fixed = fixed
         self._targets, self._selections = targets, selections
         self._comm, self._workers, self._seed = comm, workers, seed
+        self.multipliers = multipliers.Multipliers()
 
     def fractions(self, channel: int) -> dict[str, float]:
         """Volume fraction of a phase wanted in each direction."""
@@ -126,6 +128,7 @@ class Grid:
             channels = tuple(
                 tuple(self._terms(selection, target, grid, smoothing, greyness, report)) for target in targets
             )
+            self.multipliers.hand(direction.name, channels)
             joint = tuple(
                 chosen.descriptor.term(targets[0].values, chosen.weight, grid)
                 for chosen in selection.joint
@@ -181,6 +184,8 @@ class LevelSolver:
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
         self._products = Products(comm, workers)
+        constrained = config.descriptors.variation.mode == "constrain"
+        self._smoothing = multipliers.SMOOTHING if constrained else SMOOTHING
         self._iterations = self._evaluations = 0
         self._loss = float("nan")
         self._gradient = torch.empty(0)
@@ -189,10 +194,10 @@ class LevelSolver:
         """Solve the level from `field` (planes, ny, nx) in [0, 1], which is overwritten."""
         options = self._config.optimizer
         self._gradient = torch.empty_like(field)
-        stop = self._descend(
+        stop = self._constrained(
             "relax",
             field,
-            self._grid.objective(SMOOTHING),
+            None,
             Options(
                 history=options.history,
                 iterations=options.iterations,
@@ -207,11 +212,26 @@ class LevelSolver:
                 self._binarize(field)
             rounded = self._grid.phases.rounded(field)
             if options.iterations and not self._recorder.interrupted:
-                self._flip(rounded)
+                self._mend(rounded)
         self._recorder.end()
         if self._recorder.interrupted:
             stop = "interrupted"
         return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop)
+
+    def _constrained(self, stage: str, field: Tensor, greyness: float | None, options: Options) -> str:
+        """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
+        stop = ""
+        for _ in range(multipliers.ROUNDS):
+            objective = self._grid.objective(self._smoothing, greyness)
+            stop = self._descend(stage, field, objective, options)
+            if self._recorder.interrupted or not self._unmet(objective, field):
+                break
+        return stop
+
+    def _unmet(self, objective: Objective, field: Tensor) -> bool:
+        """Whether constraints are not met yet; then they have other multipliers now."""
+        held = self._grid.multipliers
+        return held.wanted(objective) and held.update(objective, objective(field, None))
 
     def _descend(self, stage: str, field: Tensor, objective: Objective, options: Options) -> str:
         self._recorder.begin(self._grid.level, self._count, stage, options.iterations, objective)
@@ -237,18 +257,25 @@ class LevelSolver:
             relative_decrease=self._config.optimizer.relative_decrease,
             projected_gradient=0.0,
         )
-        objective = self._grid.objective(SMOOTHING, greyness=0.0)
+        objective = self._grid.objective(self._smoothing, greyness=0.0)
         before = objective(field, None)
         greyness = float(np.mean([errors["greyness"].mean() for errors in before.errors.values()]))
         if greyness == 0.0:
             return
         for price in GREY_PRICES:
-            weight = price * before.loss / greyness
-            self._descend("binarize", field, self._grid.objective(SMOOTHING, greyness=weight), options)
+            weight = price * before.misfit / greyness
+            self._constrained("binarize", field, weight, options)
             if self._recorder.interrupted or self._recorder.grey < GREY_LEFT:
                 return
 
-    def _flip(self, field: Tensor) -> None:
+    def _mend(self, field: Tensor) -> None:
+        """Flip voxels of the rounded field until nothing is gained and the constraints are met."""
+        for _ in range(multipliers.ROUNDS):
+            objective = self._flip(field)
+            if self._recorder.interrupted or not self._unmet(objective, field):
+                return
+
+    def _flip(self, field: Tensor) -> Objective:
         objective = self._grid.objective(smoothing=math.inf)
         slab, seed = self._grid.slab, self._config.seed
         self._recorder.begin(self._grid.level, self._count, "flip", FLIP_ROUNDS, objective)
@@ -276,6 +303,7 @@ class LevelSolver:
         options = FlipOptions(count=max(40, math.prod(slab.shape) // 1000), iterations=FLIP_ROUNDS)
         result = flip_descent(function, tall, selector, options, note)
         self._count_in(objective, result.iterations, result.loss)
+        return objective
 
     def _gains(self, field: Tensor, costs: Sequence[Tensor]) -> Tensor:
         """By how much the flip of each variable would lower the loss; overwrites the gradient."""

@@ -54,11 +54,15 @@ def select(config: DescriptorConfig, lags: int, shape: tuple[int, int], phases: 
     S2, the variation and the volume fraction are always among them, to be reported.
     """
     del shape, phases
+    variation = config.variation
+    # A constraint is met whatever it weighs, so it always weighs the same.
+    constrained = variation.mode == "constrain" and variation.weight > 0.0
+    amount = 1.0 if constrained else variation.weight
     single = [
         Chosen(descriptor, weight * descriptor.balance)
         for descriptor, weight in (
             (TwoPointCorrelation(lags), config.s2.weight),
-            (Variation(), config.variation.weight),
+            (Variation(mode=variation.mode), amount),
             (VolumeFraction(), config.volume_fraction.weight),
         )
     ]

@@ -177,6 +177,10 @@ class Term(ABC):
         """The loss of slices with these errors, any shape."""
         return self.weight * error**2
 
+    def misfit(self, error: Floats) -> Floats:
+        """The part of the loss that fades as the slices come near their targets."""
+        return self.loss(error)
+
     def redraw(self, round: int) -> None:
         """Take the random parts of the descriptor anew, if it has any: the same for the same round."""
         del round
