@@ -19,15 +19,17 @@ from statistics import median
 import numpy as np
 import torch
 
-from mcrdist.descriptors.correlation import LagWindow, TwoPointTerm
+from mcrdist.descriptors.base import SliceGrid
+from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.fft import irfft2, rfft2
-from mcrdist.descriptors.variation import VariationTerm
-from mcrdist.objective import Objective
+from mcrdist.descriptors.variation import Variation
+from mcrdist.directions import ORTHOGONAL
+from mcrdist.objective import Held, Objective
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import configure
+from mcrdist.phases import Phases
 from mcrdist.synthetic import micrograph
-from mcrdist.targets import AXES, describe
 
 BATCH = 4  # slices of the floor at a time: the fastest of 1, 2, 4, 8, 16 at 256
 
@@ -53,11 +55,14 @@ def main() -> None:
     comm = Comm.start("cpu")
     slab = Slab((size, size, size), comm, workers)
     image = (micrograph("gaussian") == 1).astype(np.float64)
-    target = describe(image, lags, periodic=False)
-    window = LagWindow((size, size), target.lags, torch.float32, torch.device("cpu"))
-    variation = VariationTerm(target.variation, 0.1, math.inf)  # as in the first stages of every level
-    terms = [TwoPointTerm(target.s2, target.fraction, 1.0, window, variation)]
-    objective = Objective(slab, dict.fromkeys(AXES, terms), comm, workers)
+    s2, variation = TwoPointCorrelation(lags), Variation(math.inf)  # as in the first stages of every level
+    values = {d.name: d.describe(image, False)[None] for d in (s2, variation)}
+    values["volume_fraction"] = image.mean(keepdims=True)[0]
+    grid = SliceGrid((size, size))
+    term = s2.term(values, 1.0, grid)
+    term.variation = variation.term(values, 0.1, grid)
+    held = dict.fromkeys(ORTHOGONAL, Held(((term,),)))
+    objective = Objective(slab, Phases((1,), workers), held, comm, workers)
     field = torch.from_numpy(np.random.default_rng(0).random(slab.shape, dtype=np.float32))
     gradient = slab.empty()
 
@@ -65,7 +70,7 @@ def main() -> None:
         irfft2(rfft2(field[start : start + BATCH]), (size, size))
 
     def floor() -> None:
-        for _ in AXES:
+        for _ in ORTHOGONAL:
             workers.map(transform, range(0, size, BATCH))
 
     floor(), objective(field, gradient)  # plans, caches, pages
@@ -75,7 +80,7 @@ def main() -> None:
             {
                 "benchmark": "evaluation",
                 "size": size,
-                "lags": target.lags,
+                "lags": lags,
                 "threads": workers.count,
                 "fft_seconds": median(f for f, _ in pairs),
                 "evaluation_seconds": median(e for _, e in pairs),

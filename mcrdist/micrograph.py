@@ -32,7 +32,8 @@ class Micrograph:
     labels : uint8 array (H, W)
         Phase of every pixel.
     phase : int
-        The label that is reconstructed; it occurs in `labels`, and so does another one.
+        The label that is reconstructed against the rest; it occurs in `labels`, and so does another one. Where all
+        phases are wanted, the one that stands for them in pictures and windows.
     pixel_size : float or None
         Side of a pixel in `unit`; None when nobody knows it.
     unit : str or None
@@ -43,6 +44,8 @@ class Micrograph:
         The grey-scale image that was segmented, stretched to 0..255; None for a labelled one.
     notes : tuple of str
         What was decided on the way: how it was segmented, which values became which labels.
+    every_phase : bool
+        There are three phases or more, and all of them are reconstructed.
     """
 
     labels: Labels
@@ -52,6 +55,7 @@ class Micrograph:
     source: str
     grey: Labels | None = None
     notes: tuple[str, ...] = ()
+    every_phase: bool = False
 
     @property
     def indicator(self) -> NDArray[np.float64]:
@@ -85,10 +89,17 @@ def load(source: MicrographSource) -> Micrograph:
     if source.invert:
         labels = (labels.max() + labels.min() - labels).astype(np.uint8)
         notes = (*notes, "inverted")
-    _check_phase(labels, source, name, notes)
+    phase = _phase(labels, source, name, notes)
     pixel_size, unit = _pixel_size(source, file.pixel_size, name)
     return Micrograph(
-        labels, source.phase, pixel_size, unit, name, _stretch(plane) if is_grey else None, notes
+        labels,
+        phase,
+        pixel_size,
+        unit,
+        name,
+        _stretch(plane) if is_grey else None,
+        notes,
+        every_phase=source.phase is None and len(np.unique(labels)) > 2,
     )
 
 
@@ -248,7 +259,8 @@ def _from_labels(plane: NDArray[Any], values: NDArray[Any], name: str) -> tuple[
     return np.searchsorted(values, plane).astype(np.uint8), (f"labels {numbered} for the values {listed}",)
 
 
-def _check_phase(labels: Labels, source: MicrographSource, name: str, notes: tuple[str, ...]) -> None:
+def _phase(labels: Labels, source: MicrographSource, name: str, notes: tuple[str, ...]) -> int:
+    """Return the phase that was asked for: by default 1, or the largest where there is no 1."""
     found = np.unique(labels).tolist()
     how = notes[0]
     if len(found) == 1:
@@ -257,12 +269,15 @@ def _check_phase(labels: Labels, source: MicrographSource, name: str, notes: tup
             "another "
             "micrograph.segmentation or crop"
         )
+    if source.phase is None:
+        return 1 if 1 in found else int(found[-1])
     if source.phase not in found:
         listed = ", ".join(map(str, found))
         raise InputError(
             f"{name}: expected micrograph.phase to be one of the phases found, {listed} ({how}), found "
             f"{source.phase}; e.g. micrograph.phase={found[-1]}"
         )
+    return source.phase
 
 
 def _pixel_size(

@@ -43,13 +43,15 @@ def levels(
 
     Each has half the voxels a side of the next, rounded. Where the configuration leaves it open, a spectral
     start (`smooth_start`) begins on the finest, since it has all length scales in it from the beginning; any
-    other begins on the coarsest that resolves the micrographs and has at least 8 voxels a side.
+    other begins on the coarsest that resolves the micrographs and has at least 8 voxels a side. A single plane
+    stays one.
     """
     smallest = config.coarsest or 8
+    sides = shape if shape[0] > 1 else shape[1:]
     factors = [1]
     while config.count is None or len(factors) < config.count:
         factor = 2 * factors[-1]
-        if min(round(n / factor) for n in shape) < smallest:
+        if min(round(n / factor) for n in sides) < smallest:
             break
         if min(min(image.shape) // factor for image in images.values()) < 4:
             break
@@ -60,7 +62,7 @@ def levels(
     factors.reverse()
     result = []
     for number, factor in enumerate(factors):
-        nz, ny, nx = (round(n / factor) for n in shape)
+        nz, ny, nx = (max(1, round(n / factor)) for n in shape)
         result.append(Level(number, (nz, ny, nx), factor))
     return result
 
@@ -113,9 +115,11 @@ def upsample(field: Tensor, coarse: Slab, fine: Slab, comm: Comm) -> Tensor:
     return torch.lerp(planes[lower], planes[upper], share.expand(-1, ny, nx))
 
 
-def perturb(field: Tensor, slab: Slab, seed: int, level: int) -> Tensor:
+def perturb(field: Tensor, slab: Slab, seed: int, level: int, stream: int = 0) -> Tensor:
     """Add the upsampling noise, in place, and stay in [0, 1]."""
-    return field.add_(noise(slab, seed, level).to(field.dtype), alpha=UPSAMPLING_NOISE).clamp_(0.0, 1.0)
+    return field.add_(noise(slab, seed, level, stream=stream).to(field.dtype), alpha=UPSAMPLING_NOISE).clamp_(
+        0.0, 1.0
+    )
 
 
 def _along(field: Tensor, axis: int, n: int) -> Tensor:

@@ -25,7 +25,8 @@ from mcrdist.phases import Phases
 
 #: Voxels a thread works on at a time: small enough for its intermediate results to stay in the cache.
 BATCH_VOXELS = 2**18
-#: Slices that are taken together where they run fastest in memory (normal to x): one cache line of float32.
+#: Slices that are taken together where they run fastest in memory (normal to x): one cache line of float32. Slice s
+#: is always in lane s % LANES: a BLAS may round one column of a product otherwise than another.
 LANES = 16
 
 
@@ -192,14 +193,14 @@ class Objective:
         def visit(first: int, slices: list[Tensor], gradients: list[Tensor] | None) -> None:
             count = len(slices[0])
 
-            def evaluate(start: int) -> None:
-                stop = min(start + size, count)
+            def evaluate(block: int) -> None:
+                start, stop = max(block, 0), min(block + size, count)
                 parts = [channel[start:stop] for channel in slices]
                 into = None if gradients is None else [slope[start:stop] for slope in gradients]
                 work = look.in_lanes if axis == 2 else look.plain
                 rows[first - origin + start : first - origin + stop] = work(parts, into, first + start)
 
-            self._workers.map(evaluate, range(0, count, size))
+            self._workers.map(evaluate, range(-(first % size) if axis == 2 else 0, count, size))
 
         self.slab.visit(axis, channels, slopes, visit, width=LANES * self._workers.count)
 
@@ -299,22 +300,23 @@ class _Look:
     ) -> NDArray[np.float64]:
         """Evaluate planes normal to x, whose index runs fastest in memory: always `LANES`, some perhaps empty.
 
-        The constant number keeps the shapes of matrix products, and with them the rounding, independent of who
-        owns how many slices.
+        The constant number, and a lane of its own for every slice, keep the shapes of matrix products and the places
+        in them, and so the rounding, independent of who owns how many slices.
         """
         count, height, width = slices[0].shape
+        lane = first % LANES
         padded = list(slices)
         if count < LANES:
             padded = []
             for part in slices:
                 values = part.new_zeros(height, width, LANES)
-                values[..., :count] = part.permute(1, 2, 0)
+                values[..., lane : lane + count] = part.permute(1, 2, 0)
                 padded.append(values.permute(2, 0, 1))
-        errors, own = self._together(padded, gradients is not None, first)
+        errors, own = self._together(padded, gradients is not None, first - lane)
         if gradients is not None and own is not None:
             for gradient, part in zip(gradients, own, strict=True):
-                gradient.permute(1, 2, 0).add_(part[:count].permute(1, 2, 0))
-        return errors[:count]
+                gradient.permute(1, 2, 0).add_(part[lane : lane + count].permute(1, 2, 0))
+        return errors[lane : lane + count]
 
     def _together(
         self, slices: Sequence[Tensor], want: bool, first: int

@@ -112,7 +112,8 @@ class _Conductor:
         if initial.kind != "file":
             return None
         assert initial.path is not None
-        return read_field(initial.path, Slab(level.shape, self.comm, self.workers, self.dtype), self.comm)
+        slab = Slab(level.shape, self.comm, self.workers, self.dtype)
+        return self.phases.from_channels(read_field(initial.path, slab, self.comm, len(self.phases.labels)))
 
     def _prepare(self, targets: Targets, grids: list[Level]) -> Path:
         """Make the run directory, with everything in it that is known before the work starts."""
@@ -129,6 +130,8 @@ class _Conductor:
             [grid.shape for grid in reversed(grids)],
             None if size is None else (size, size, size),
             unit,
+            labels=max(self.phases.labels) + 1,
+            channels=len(self.phases.labels),
         )
         run.write_summary({"status": "interrupted", "shape": list(config.volume.shape), "seed": config.seed})
         return run.path
@@ -151,9 +154,7 @@ class _Conductor:
             if field is None:
                 field = self._start(level, fine, targets)
             elif slab is not None:
-                field = upsample(field, slab, fine, self.comm)
-                if not recorder.interrupted:
-                    field = perturb(field, fine, config.seed, level.number)
+                field = self._finer(field, slab, fine, None if recorder.interrupted else level.number)
             slab = fine
             grid = self._grid(level, slab, targets)
             before = recorder.seconds
@@ -206,12 +207,28 @@ class _Conductor:
         """The field that the first level starts from."""
         config = self.config
         if config.initial.kind == "noise" and config.method == "descriptors":
-            fraction = float(np.mean([targets.micrographs[name].fraction for name in AXES]))
-            return noise(slab, config.seed, level.number).mul_(0.1).add_(fraction).clamp_(0.0, 1.0)
+            return self.phases.stack(
+                [self._noise(level, slab, targets, k) for k in range(self.phases.variables)]
+            )
         variables = [
             self._variable(level, slab, targets, variable) for variable in range(self.phases.variables)
         ]
         return self.phases.stack(variables)
+
+    def _noise(self, level: Level, slab: Slab, targets: Targets, variable: int) -> Tensor:
+        """A variable about its mean share in what the phases before it leave over."""
+        images = [targets.micrographs[name].labels for name in AXES]
+        phases = targets.phases
+        left = (
+            1.0 if variable == 0 else float(np.mean([np.isin(i, phases[variable:]).mean() for i in images]))
+        )
+        share = float(np.mean([(image == phases[variable]).mean() for image in images])) / left
+        return (
+            noise(slab, self.config.seed, level.number, stream=variable)
+            .mul_(0.1)
+            .add_(share)
+            .clamp_(0.0, 1.0)
+        )
 
     def _variable(self, level: Level, slab: Slab, targets: Targets, variable: int) -> Tensor:
         """The spectral start of one variable."""
@@ -225,16 +242,26 @@ class _Conductor:
         )
         return field.to(self.dtype)
 
+    def _finer(self, field: Tensor, coarse: Slab, fine: Slab, level: int | None) -> Tensor:
+        """The field on the next grid, with the upsampling noise of that level if there is one to come."""
+        variables = []
+        for stream, variable in enumerate(self.phases.split(field)):
+            upsampled = upsample(variable, coarse, fine, self.comm)
+            if level is not None:
+                upsampled = perturb(upsampled, fine, self.config.seed, level, stream)
+            variables.append(upsampled)
+        return self.phases.stack(variables)
+
     def _write_field(self, store: VolumeWriter, level: int, slab: Slab, field: Tensor) -> None:
-        self._write(
-            slab,
-            field,
-            store.depth,
-            lambda z, block: store.write_field(level, z, block.astype(np.float32, copy=False)),
-        )
+        for channel, values in enumerate(self.phases.channels(field)):
+
+            def write(z: int, block: Any, channel: int = channel) -> None:
+                store.write_field(level, z, block.astype(np.float32, copy=False), channel)
+
+            self._write(slab, values, store.depth, write)
 
     def _write_phase(self, store: VolumeWriter, slab: Slab, field: Tensor) -> None:
-        self._write(slab, field.to(torch.uint8), store.depth, store.write_phase)
+        self._write(slab, self.phases.label(field), store.depth, store.write_phase)
         self.comm.first(store.finish_phase)
 
     def _write(self, slab: Slab, field: Tensor, depth: int, write: Callable[[int, Any], None]) -> None:

@@ -62,8 +62,9 @@ class Targets:
 
     @property
     def phases(self) -> tuple[int, ...]:
-        labels = np.unique(self.micrographs["z"].labels)
-        return (self.micrographs["z"].phase,) if len(labels) == 2 else tuple(labels.tolist())
+        """The labels of the channels: one phase against the rest, or all of three or more."""
+        micrograph = self.micrographs["z"]
+        return tuple(np.unique(micrograph.labels).tolist()) if micrograph.every_phase else (micrograph.phase,)
 
     def images(self) -> dict[str, NDArray[np.float64]]:
         return {name: self.micrographs[name].indicator for name in AXES}

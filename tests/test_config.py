@@ -52,10 +52,14 @@ def test_settings_arrive_with_their_types() -> None:
     assert isinstance(config.optimizer.relative_decrease, float)
     assert config.seed == 3
     assert config.initial.kind == "noise"
-    assert from_mapping(with_("descriptors.variation.weight", 0)).descriptors.weights == {
-        "s2": 1.0,
-        "variation": 0.0,
-    }
+    weights = from_mapping(with_("descriptors.variation.weight", 0)).descriptors.weights
+    assert {name for name, weight in weights.items() if weight} == {"s2", "volume_fraction"}
+
+
+def test_two_sides_make_a_plane() -> None:
+    for shape in ([32, 48], (1, 32, 48)):
+        config = from_mapping({"micrograph": "a.png", "volume": {"shape": shape}, "target": {"lags": 16}})
+        assert config.volume.shape == (1, 32, 48)
 
 
 def test_a_direction_takes_what_it_does_not_set_from_the_common_micrograph() -> None:
@@ -100,7 +104,13 @@ BAD = [
     ("volume.size", [64], "found [64]"),
     ("volume.shape", [8, 8, 8], "volume: expected size or shape, found both"),
     ("volume", 64, "volume: expected a mapping with the keys size, shape, found 64; e.g. volume.size="),
-    ("volume", {"shape": [64, 64]}, "volume.shape: expected 3 integers of at least 8, found [64, 64]"),
+    (
+        "volume",
+        {"shape": [64]},
+        "volume.shape: expected 3 integers of at least 8, or 2 for a single plane, found [64]",
+    ),
+    ("volume", {"shape": [64, 7]}, "volume.shape"),
+    ("volume", {"shape": [2, 64, 64]}, "volume.shape"),
     ("volume", {"shape": [64, 64, 7]}, "volume.shape"),
     ("volume", {"shape": "646464"}, "volume.shape"),
     ("volume.sise", 3, "volume.sise: unknown key; did you mean volume.size?"),
@@ -112,7 +122,7 @@ BAD = [
     ("descriptors.s2.weight", -1, "a number of at least 0"),
     ("descriptors.s2.weight", float("nan"), "found nan"),
     ("descriptors.s2.weight", "1", "found '1'"),
-    ("optimizer.name", "adam", "expected lbfgsb, found 'adam'"),
+    ("optimizer.name", "sgd", "expected lbfgsb, scipy, adam or yeong_torquato, found 'sgd'"),
     ("optimizer.iterations", -1, "optimizer.iterations"),
     ("runtime.timeout", 0, "a number above 0"),
     ("runtime.device", "gpu", "auto, cpu or cuda"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist import synthetic
-from mcrdist.descriptors.base import Term
+from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.correlation import (
     LagWindow,
     TwoPointTerm,
@@ -162,20 +162,36 @@ def test_autograd_of_two_point_correlation(shape: tuple[int, int], lags: int) ->
 # ------------------------------------------------------------------------------------------------ gradients
 
 
+def target_of(value: float) -> NDArray[np.float64]:
+    return np.array([value])
+
+
+def variation_term(target: float, weight: float, smoothing: float) -> VariationTerm:
+    return VariationTerm(target_of(target), weight, smoothing, SliceGrid((1, 1), torch.float64))
+
+
+def fraction_term(target: float, weight: float = 1.0) -> VolumeFractionTerm:
+    return VolumeFractionTerm(target_of(target), weight, SliceGrid((1, 1), torch.float64))
+
+
+def all_of(slices: Tensor) -> range:
+    return range(len(slices))
+
+
 def s2_term(shape: tuple[int, int], lags: int, dtype: torch.dtype = torch.float64) -> TwoPointTerm:
     image = (random(*shape, seed=9) < 0.4).astype(float)
     window = LagWindow(shape, lags, dtype, CPU)
-    return TwoPointTerm(two_point(image[None], lags, True)[0], float(image.mean()), 0.7, window)
+    return TwoPointTerm(two_point(image[None], lags, True), target_of(image.mean()), 0.7, window)
 
 
 TERMS: dict[str, Callable[[tuple[int, int]], Term]] = {
     "s2": lambda shape: s2_term(shape, 2),
     "s2, half the side": lambda shape: s2_term(shape, min(shape) // 2),
-    "variation": lambda shape: VariationTerm(0.5, 0.7, 0.0),
-    "variation, smoothed": lambda shape: VariationTerm(0.5, 0.7, 0.5),
-    "variation, hardly smoothed": lambda shape: VariationTerm(0.5, 0.7, 0.01),
-    "variation, squared": lambda shape: VariationTerm(0.5, 0.7, math.inf),
-    "volume fraction": lambda shape: VolumeFractionTerm(0.3, 0.7),
+    "variation": lambda shape: variation_term(0.5, 0.7, 0.0),
+    "variation, smoothed": lambda shape: variation_term(0.5, 0.7, 0.5),
+    "variation, hardly smoothed": lambda shape: variation_term(0.5, 0.7, 0.01),
+    "variation, squared": lambda shape: variation_term(0.5, 0.7, math.inf),
+    "volume fraction": lambda shape: fraction_term(0.3, 0.7),
     "greyness": lambda shape: GreynessTerm(0.3, 0.7),
 }
 
@@ -189,13 +205,13 @@ def test_gradient_is_that_of_finite_differences(name: str, shape: tuple[int, int
     share = 0.25
 
     def loss(values: NDArray[np.float64]) -> float:
-        error = term.accumulate(laid_out(values, layout), None, share)
+        error = term.accumulate(laid_out(values, layout), None, share, range(3))
         return share * float(term.loss(error.numpy()).sum())
 
     before = random(3, *shape, seed=5)
     gradient = laid_out(before, layout).clone()
     view = laid_out(slices, layout)
-    term.accumulate(view, gradient, share)
+    term.accumulate(view, gradient, share, all_of(view))
     np.testing.assert_array_equal(view.numpy(), slices)  # the field is left alone
     step = 1e-6
     for index in np.random.default_rng(1).permutation(slices.size)[:25]:
@@ -213,35 +229,42 @@ def test_the_error_does_not_depend_on_the_gradient_being_wanted(name: str) -> No
     slices = torch.from_numpy(random(3, 6, 8))
     term = TERMS[name]((6, 8))
     assert torch.equal(
-        term.accumulate(slices, None, 0.1), term.accumulate(slices, torch.zeros_like(slices), 0.1)
+        term.accumulate(slices, None, 0.1, range(3)),
+        term.accumulate(slices, torch.zeros_like(slices), 0.1, range(3)),
     )
 
 
 def test_errors_are_those_of_the_definition() -> None:
     slices = random(4, 8, 9)
     term = s2_term((8, 9), 4)
-    found = term.accumulate(torch.from_numpy(slices), None, 1.0).numpy()
-    off = two_point(slices, 4, True) - term.target.numpy()
+    found = term.accumulate(torch.from_numpy(slices), None, 1.0, range(len(slices))).numpy()
+    off = two_point(slices, 4, True) - term.targets.of(range(1))[0].numpy()
     np.testing.assert_allclose(found * term.scale, np.sqrt((off**2).sum((1, 2))), rtol=1e-12)
-    assert term.norm == pytest.approx(np.linalg.norm(term.target.numpy()))
-    exact = VariationTerm(0.4, 1.0, 0.0).accumulate(torch.from_numpy(slices), None, 1.0).numpy()
+    assert term.norm == pytest.approx(np.linalg.norm(term.targets.of(range(1))[0].numpy()))
+    exact = (
+        variation_term(0.4, 1.0, 0.0)
+        .accumulate(torch.from_numpy(slices), None, 1.0, range(len(slices)))
+        .numpy()
+    )
     np.testing.assert_allclose(exact, variation(slices, True) / 0.4 - 1.0, rtol=1e-12)
-    fraction = VolumeFractionTerm(0.8).accumulate(torch.from_numpy(slices), None, 1.0).numpy()
+    fraction = fraction_term(0.8).accumulate(torch.from_numpy(slices), None, 1.0, range(len(slices))).numpy()
     np.testing.assert_allclose(fraction, (slices.mean((1, 2)) - 0.8) / 0.2, rtol=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5, math.inf])
 def test_smoothing_does_not_show_on_two_phases(smoothing: float) -> None:
     slices = (random(3, 8, 9) < 0.4).astype(float)
-    found = VariationTerm(0.3, 1.0, smoothing).accumulate(torch.from_numpy(slices), None, 1.0)
+    found = variation_term(0.3, 1.0, smoothing).accumulate(
+        torch.from_numpy(slices), None, 1.0, range(len(slices))
+    )
     np.testing.assert_allclose(found.numpy(), variation(slices, True) / 0.3 - 1.0, rtol=1e-12)
 
 
 def test_greyness_is_nothing_on_two_phases() -> None:
     slices = torch.from_numpy((random(3, 8, 9) < 0.4).astype(float))
-    assert torch.all(GreynessTerm(0.4, 1.0).accumulate(slices, None, 1.0) == 0)
+    assert torch.all(GreynessTerm(0.4, 1.0).accumulate(slices, None, 1.0, all_of(slices)) == 0)
     mixed = torch.full((1, 8, 9), 0.4, dtype=torch.float64)
-    assert float(GreynessTerm(0.4, 1.0).accumulate(mixed, None, 1.0)[0]) == pytest.approx(1.0)
+    assert float(GreynessTerm(0.4, 1.0).accumulate(mixed, None, 1.0, range(1))[0]) == pytest.approx(1.0)
 
 
 # ------------------------------------------------------------------------------------------------ flips
@@ -250,14 +273,14 @@ def test_greyness_is_nothing_on_two_phases() -> None:
 def test_flip_of_a_voxel_changes_the_loss_as_told() -> None:
     """Exactly, but for the square of the change of V, which is known too."""
     slices = (random(1, 7, 9, seed=3) < 0.4).astype(float)
-    term, share, pixels = VariationTerm(0.6, 0.7, math.inf), 0.25, 63
+    term, share, pixels = variation_term(0.6, 0.7, math.inf), 0.25, 63
 
     def evaluate(values: NDArray[np.float64]) -> float:
-        error = term.accumulate(torch.from_numpy(values), None, share).numpy()
+        error = term.accumulate(torch.from_numpy(values), None, share, range(len(values))).numpy()
         return share * float(term.loss(error)[0])
 
     gradient = torch.zeros(1, 7, 9, dtype=torch.float64)
-    error = term.accumulate(torch.from_numpy(slices), gradient, share).numpy()
+    error = term.accumulate(torch.from_numpy(slices), gradient, share, range(1)).numpy()
     constant = term.flip_constant(error, (7, 9), share)
     assert constant.shape == (1,)
     for index in range(pixels):
@@ -269,7 +292,7 @@ def test_flip_of_a_voxel_changes_the_loss_as_told() -> None:
         assert evaluate(flipped) - evaluate(slices) == pytest.approx(told + square, abs=1e-14)
 
 
-@pytest.mark.parametrize("term", [VolumeFractionTerm(0.3), s2_term((6, 6), 2)], ids=lambda t: t.name)
+@pytest.mark.parametrize("term", [fraction_term(0.3), s2_term((6, 6), 2)], ids=lambda t: t.name)
 def test_other_terms_have_no_constant(term: Term) -> None:
     assert np.all(term.flip_constant(np.ones(3), (6, 6), 0.1) == 0)
 
@@ -285,11 +308,13 @@ def test_errors_are_the_same_whichever_phase_is_called_1() -> None:
     window = LagWindow((12, 12), 4, torch.float64, CPU)
     found = []
     for this, stack in ((image, slices), (1 - image, 1 - slices)):
-        term = TwoPointTerm(two_point(this[None], 4, True)[0], float(this.mean()), 1.0, window)
-        found.append((term.scale, float(term.accumulate(torch.from_numpy(stack), None, 1.0)[0])))
+        term = TwoPointTerm(two_point(this[None], 4, True), target_of(this.mean()), 1.0, window)
+        found.append(
+            (term.scale, float(term.accumulate(torch.from_numpy(stack), None, 1.0, range(len(stack)))[0]))
+        )
         assert term.scale <= term.norm
     assert found[0] == pytest.approx(found[1], rel=1e-10)
-    assert VolumeFractionTerm(0.1).scale == pytest.approx(VolumeFractionTerm(0.9).scale)
+    assert fraction_term(0.1).scale == pytest.approx(fraction_term(0.9).scale)
 
 
 # ------------------------------------------------------------------------------------------------ bits
@@ -311,10 +336,10 @@ def test_bits_do_not_depend_on_how_many_slices_come_at_once(
     slices = torch.from_numpy(random(count, *shape).astype(np.float32))
     terms: list[Term] = [
         s2_term(shape, lags, torch.float32),
-        VariationTerm(0.5, 1.0, 0.5),
-        VariationTerm(0.5, 1.0, math.inf),
-        VariationTerm(0.5, 1.0, 0.0),
-        VolumeFractionTerm(0.3),
+        variation_term(0.5, 1.0, 0.5),
+        variation_term(0.5, 1.0, math.inf),
+        variation_term(0.5, 1.0, 0.0),
+        fraction_term(0.3),
         GreynessTerm(0.3, 0.5),
     ]
 
@@ -329,7 +354,7 @@ def test_bits_do_not_depend_on_how_many_slices_come_at_once(
         else:
             view = part.clone()
         gradient = torch.zeros_like(view)
-        errors = torch.stack([term.accumulate(view, gradient, 0.01) for term in terms])
+        errors = torch.stack([term.accumulate(view, gradient, 0.01, all_of(view)) for term in terms])
         return errors[:, : len(part)], gradient[: len(part)].contiguous()
 
     def in_pieces(size: int) -> tuple[Tensor, Tensor]:
@@ -397,13 +422,13 @@ def test_a_chessboard_of_pixels_varies_most() -> None:
 def test_variation_that_rides_on_s2_is_the_variation(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(4)
     slices = torch.from_numpy(rng.random((3, *shape)))
-    target = two_point(rng.random((1, *shape)), 3, True)[0]
+    target = two_point(rng.random((1, *shape)), 3, True)
     window = LagWindow(shape, 3, torch.float64, torch.device("cpu"))
-    together = TwoPointTerm(target, 0.4, 0.7, window, VariationTerm(0.6, 0.3, math.inf))
-    apart = [TwoPointTerm(target, 0.4, 0.7, window), VariationTerm(0.6, 0.3, math.inf)]
+    together = TwoPointTerm(target, target_of(0.4), 0.7, window, variation_term(0.6, 0.3, math.inf))
+    apart = [TwoPointTerm(target, target_of(0.4), 0.7, window), variation_term(0.6, 0.3, math.inf)]
     ours, theirs = torch.zeros_like(slices), torch.zeros_like(slices)
-    errors = together.accumulate(slices, ours, 0.01)
-    separate = [term.accumulate(slices, theirs, 0.01) for term in apart]
+    errors = together.accumulate(slices, ours, 0.01, range(3))
+    separate = [term.accumulate(slices, theirs, 0.01, range(3)) for term in apart]
     assert [part.name for part in together.parts] == ["s2", "variation"]
     torch.testing.assert_close(errors, torch.stack(separate, dim=1), rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-16)

@@ -409,3 +409,43 @@ def test_interrupted_under_torchrun(tmp_path: Path) -> None:
     interrupt(process, tmp_path / "run", signal.SIGTERM)
     assert process.returncode != 0
     assert_interrupted_in_order(tmp_path / "run")
+
+
+# ------------------------------------------------------------------------------------------------ planes
+
+
+def test_a_plane_of_its_own(tmp_path: Path) -> None:
+    """Two dimensions (Eq. 2): one slice, normal to z."""
+    done = conduct(settings(tmp_path / "run", volume={"shape": [24, 30]}, optimizer={"iterations": 60}))
+    assert done.phase.shape == (1, 24, 30)
+    assert list(done.summary["errors"]["rounded"]) == ["z"]
+    assert done.summary["errors"]["rounded"]["z"]["s2"] < 0.1
+
+
+def test_a_plane_through_levels(tmp_path: Path) -> None:
+    more = {"initial": "noise", "levels": {"count": 2}, "volume": {"shape": [32, 36]}}
+    done = conduct(settings(tmp_path / "run", **more))
+    assert [level["shape"] for level in done.summary["levels"]] == [[1, 16, 18], [1, 32, 36]]
+
+
+# ------------------------------------------------------------------------------------------------ phases
+
+
+def three_phases(shape: tuple[int, int] = (64, 64)) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(0)
+    one, other = (synthetic.ThresholdedGaussian(length=5.0, fraction=f).draw(shape, rng) for f in (0.35, 0.4))
+    return np.where(one == 1, 2, other).astype(np.uint8)
+
+
+@pytest.mark.parametrize("initial", ["spectral", "noise"])
+def test_three_phases_have_their_fractions(initial: str, tmp_path: Path) -> None:
+    image = three_phases()
+    more = {"micrograph": image, "volume": {"shape": [24, 22, 26]}, "optimizer": {"iterations": 30}}
+    done = conduct(settings(tmp_path / "run", initial=initial, **more))
+    assert set(np.unique(done.phase)) == {0, 1, 2}
+    for label in range(3):
+        wanted, found = float((image == label).mean()), float((done.phase == label).mean())
+        assert abs(found - wanted) < 5e-3, label
+        told = done.summary["phases"][str(label)]
+        assert told["volume_fraction"]["rounded"] == pytest.approx(found)
+        assert told["errors"]["rounded"]["z"]["s2"] < 0.25

@@ -11,17 +11,36 @@ from numpy.typing import NDArray
 
 from mcrdist import synthetic
 from mcrdist.config import characterize_from_mapping
-from mcrdist.descriptors.correlation import two_point
-from mcrdist.descriptors.variation import variation
+from mcrdist.descriptors.base import Descriptor
+from mcrdist.descriptors.correlation import TwoPointCorrelation, two_point
+from mcrdist.descriptors.variation import Variation, variation
+from mcrdist.descriptors.volume_fraction import VolumeFraction
+from mcrdist.directions import ORTHOGONAL
 from mcrdist.errors import InputError
-from mcrdist.targets import SETTLED, SMALLEST_WINDOW, Targets, averaged, describe, load_targets, settled_lag
+from mcrdist.targets import SETTLED, SMALLEST_WINDOW, Target, Targets, averaged, load_targets, settled_lag
 
 AXES = ("z", "y", "x")
+Shape = tuple[int, int, int]
 
 
 def targets_of(micrograph: Any, **target: Any) -> Targets:
     config = characterize_from_mapping({"micrograph": micrograph, "target": target})
     return load_targets(config.micrograph, config.target)
+
+
+def lags_of(targets: Targets, factor: int, shape: Shape) -> list[int]:
+    return [targets.lags_at(direction, factor, shape) for direction in ORTHOGONAL]
+
+
+def at(targets: Targets, factor: int, shape: Shape, axis: str) -> tuple[Target, ...]:
+    """The targets of each phase of one direction."""
+    direction = ORTHOGONAL[AXES.index(axis)]
+    measures: list[Descriptor] = [
+        TwoPointCorrelation(targets.lags_at(direction, factor, shape)),
+        Variation(),
+        VolumeFraction(),
+    ]
+    return targets.at(direction, factor, shape, measures, [])
 
 
 def blobs(shape: tuple[int, int] = (96, 96), length: float | tuple[float, ...] = 6.0) -> NDArray[np.uint8]:
@@ -77,10 +96,10 @@ def test_the_smallest_direction_gives_the_room() -> None:
 
 def test_levels_describe_what_a_slice_has_room_for() -> None:
     targets = targets_of({"image": blobs()}, lags=7)
-    assert [targets.at(1, (20, 12, 8))[axis].lags for axis in AXES] == [4, 4, 6]
-    assert [targets.at(1, (64, 64, 64))[axis].lags for axis in AXES] == [7, 7, 7]
+    assert lags_of(targets, 1, (20, 12, 8)) == [4, 4, 6]
+    assert lags_of(targets, 1, (64, 64, 64)) == [7, 7, 7]
     # 96 pixels averaged by 16 are 6, and an open window of 6 pixels reaches 2.
-    assert targets.at(16, (64, 64, 64))["z"].lags == 2
+    assert lags_of(targets, 16, (64, 64, 64)) == [2, 2, 2]
 
 
 # ------------------------------------------------------------------------------------------------ values
@@ -104,16 +123,17 @@ def test_a_level_describes_the_averaged_micrograph(periodic: bool) -> None:
     indicator = image.astype(float)
     for factor in (1, 2, 4):
         small = averaged(indicator, factor)
-        target = targets.at(factor, (32, 32, 32))["y"]
-        np.testing.assert_allclose(target.s2, two_point(small[None], 6, periodic)[0])
-        assert target.variation == pytest.approx(float(variation(small[None], periodic)[0]))
+        (target,) = at(targets, factor, (32, 32, 32), "y")
+        np.testing.assert_allclose(target.values["s2"], two_point(small[None], 6, periodic))
+        assert target.values["variation"][0] == pytest.approx(float(variation(small[None], periodic)[0]))
         assert target.fraction == pytest.approx(small.mean())
 
 
 def test_the_phase_that_is_asked_for_is_described() -> None:
     image = blobs()
-    one = targets_of({"image": image}).at(1, (16, 16, 16))["z"].fraction
-    other = targets_of({"image": image, "phase": 0}).at(1, (16, 16, 16))["z"].fraction
+    one, other = (
+        at(targets_of({"image": image, "phase": phase}), 1, (16, 16, 16), "z")[0].fraction for phase in (1, 0)
+    )
     assert one == pytest.approx(image.mean())
     assert one + other == pytest.approx(1.0)
 
@@ -125,17 +145,32 @@ def test_anisotropic_micrographs_land_on_the_right_axes() -> None:
     targets = targets_of(
         {"z": {"image": round_ones}, "y": {"image": along_columns}, "x": {"image": along_rows}}, lags=8
     )
-    found = targets.at(1, (32, 32, 32))
+    found = {axis: at(targets, 1, (32, 32, 32), axis)[0].values["s2"][0] for axis in AXES}
 
     def far(axis: str) -> tuple[float, float]:
         """S2 at 6 pixels along rows' axis and along columns' axis."""
-        s2 = found[axis].s2
+        s2 = found[axis]
         return float(s2[8 + 6, 0]), float(s2[8, 6])
 
     assert far("y")[1] > far("y")[0] + 0.05  # persists along x
     assert far("x")[0] > far("x")[1] + 0.05  # persists along z
     assert abs(far("z")[0] - far("z")[1]) < 0.03
-    np.testing.assert_array_equal(found["y"].s2, describe(along_columns.astype(float), 8, False).s2)
+    np.testing.assert_array_equal(found["y"], two_point(along_columns.astype(float)[None], 8, False)[0])
+
+
+def test_all_phases_of_three_are_described() -> None:
+    image = np.where(blobs() == 1, 2, blobs(length=3.0)).astype(np.uint8)
+    targets = targets_of({"image": image})
+    assert targets.phases == (0, 1, 2)
+    found = at(targets, 1, (16, 16, 16), "x")
+    assert [target.fraction for target in found] == pytest.approx(
+        [float((image == k).mean()) for k in range(3)]
+    )
+    assert sum(target.fraction for target in found) == pytest.approx(1.0)
+    for label, target in enumerate(found):
+        np.testing.assert_allclose(
+            target.values["variation"], variation((image == label)[None].astype(float), False)
+        )
 
 
 # ---------------------------------------------------------------------------------------- errors and files

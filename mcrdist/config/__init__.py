@@ -95,7 +95,7 @@ def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -
         raise InputError(f"descriptors: expected a weight above 0, found 0 for all; set one of {names}")
     if shape is None:
         return
-    smallest = min(shape)
+    smallest = min(shape if shape[0] > 1 else shape[1:])
     lags = given.get("target", TargetConfig()).lags
     if lags is not None and lags > smallest // 2:
         raise InputError(

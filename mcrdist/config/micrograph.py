@@ -32,7 +32,7 @@ class MicrographSource:
     """Where a micrograph comes from and how it becomes phases."""
 
     path: str | None = setting(text("the path of an image", optional=True, example="sem.tif"), None)
-    phase: int = setting(integer(0, 255), 1)
+    phase: int | None = setting(integer(0, 255, optional=True, example="1"), None)
     segmentation: Segmentation = setting(
         choice("auto", "labels", "otsu", "multi-otsu", "threshold", example="otsu"), "auto"
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mcrdist.config.kinds import boolean, choice, integer, integers, number, text
-from mcrdist.config.schema import Section, setting
+from mcrdist.config.schema import INVALID, Check, Section, setting
 from mcrdist.errors import InputError
 
 MINIMUM_SIZE = 8  # voxels a side: below this a slice holds no statistics worth matching
@@ -94,10 +94,26 @@ def _build_volume(given: dict[str, Any], key: str) -> VolumeConfig:
     return VolumeConfig(cube)
 
 
+def _shape(value: object) -> object:
+    """Three sides, or the two of a single plane, as (nz, ny, nx); a plane has nz = 1."""
+    sides = integers(3, 1).convert(value)
+    if sides is INVALID:
+        plane = integers(2, 1).convert(value)
+        sides = (1, *plane) if isinstance(plane, tuple) else INVALID
+    if not isinstance(sides, tuple) or min(sides[1:]) < MINIMUM_SIZE or 1 < sides[0] < MINIMUM_SIZE:
+        return INVALID
+    return sides
+
+
 VOLUME = Section(
     {
         "size": integer(MINIMUM_SIZE, optional=True, example="128"),
-        "shape": integers(3, MINIMUM_SIZE, optional=True, example="[96,128,160]"),
+        "shape": Check(
+            f"3 integers of at least {MINIMUM_SIZE}, or 2 for a single plane",
+            _shape,
+            optional=True,
+            example="[96,128,160]",
+        ),
     },
     _build_volume,
 )

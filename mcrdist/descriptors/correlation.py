@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist.descriptors.aligned import aligned, bmm
 from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, slice_sums
 from mcrdist.descriptors.fft import irfft2, memory_order, power, rfft2, scale_
 from mcrdist.descriptors.variation import VariationTerm
@@ -100,14 +101,15 @@ class LagWindow:
         self._columns_t = keep((columns * twice / self.pixels**2).T)
         self._rows_t = keep(rows.T)  # (2(L+1), H), crops the first
         self._rows = keep(rows)
+        self._cos_rows, self._sin_rows = keep(rows[:, : lags + 1]), keep(rows[:, lags + 1 :])
         self._spread_columns_t = keep(columns.T)  # without the doubling: one filter value a frequency
         self._spread_columns = keep(columns)
 
     def crop(self, power: Tensor) -> Tensor:
         """S2 (S, 2L+1, L+1) of power spectra |F|² (S, H, W//2+1).
 
-        Matrix products have shapes that do not depend on how many slices come at once, so neither do the
-        bits.
+        Matrix products have shapes that do not depend on how many slices come at once, and `bmm` aligns them, so
+        the bits do not depend on it either.
         """
         count, height, frequencies = power.shape
         both, half = 2 * (self.lags + 1), self.lags + 1
@@ -119,8 +121,8 @@ class LagWindow:
             )  # (rows, columns, S)
             products = products.permute(2, 0, 1)
         else:
-            partial = torch.bmm(power, self._columns.expand(count, frequencies, both))
-            products = torch.bmm(self._rows_t.expand(count, both, height), partial)
+            partial = bmm(power, self._columns.expand(count, frequencies, both))
+            products = bmm(self._rows_t.expand(count, both, height), partial)
         even = products[:, :half, :half]
         odd = products[:, half:, half:]
         return torch.cat([(even + odd)[:, 1:].flip(1), even - odd], dim=1)
@@ -143,10 +145,10 @@ class LagWindow:
             )  # (2(L+1), K, S)
             filters = self._rows @ partial.view(2 * half, frequencies * count)
             return filters.view(height, frequencies, count).permute(2, 0, 1)
-        partial = torch.empty(count, height, 2 * half, dtype=residual.dtype, device=residual.device)
-        partial[..., :half] = torch.bmm(self._rows[:, :half].expand(count, height, half), even)
-        partial[..., half:] = torch.bmm(self._rows[:, half:].expand(count, height, half), odd)
-        return torch.bmm(partial, self._spread_columns_t.expand(count, 2 * half, frequencies))
+        partial = aligned((count, height, 2 * half), residual.dtype, residual.device)
+        partial[..., :half] = bmm(self._cos_rows.expand(count, height, half), even)
+        partial[..., half:] = bmm(self._sin_rows.expand(count, height, half), odd)
+        return bmm(partial, self._spread_columns_t.expand(count, 2 * half, frequencies))
 
 
 class _TwoPoint(torch.autograd.Function):

@@ -11,6 +11,8 @@ import scipy.fft
 import torch
 from torch import Tensor
 
+from mcrdist.descriptors.aligned import aligned
+
 
 def memory_order(tensor: Tensor) -> list[int]:
     """Return the dimensions of `tensor` from the slowest to the fastest in memory."""
@@ -50,14 +52,17 @@ def irfft2(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def power(spectrum: Tensor) -> Tensor:
-    """|F|² of a half-spectrum, in its memory order."""
+    """|F|² of a half-spectrum: in its memory order where slices run fastest, else one slice after another, aligned."""
     if spectrum.device.type != "cpu" or memory_order(spectrum)[-1] != spectrum.ndim - 1:
         real, imaginary = spectrum.real, spectrum.imag
         return (real * real).addcmul_(imaginary, imaginary)
     values = spectrum.numpy()  # where slices follow one another, NumPy's strided loops are the faster
-    result = np.square(values.real)
-    result += np.square(values.imag)
-    return torch.from_numpy(result)
+    count, height, frequencies = spectrum.shape
+    result = aligned((count, height, frequencies), spectrum.real.dtype, spectrum.device)
+    into = result.numpy()
+    np.square(values.real, out=into)
+    into += np.square(values.imag)
+    return result
 
 
 def scale_(spectrum: Tensor, filters: Tensor) -> Tensor:

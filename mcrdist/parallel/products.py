@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,10 +44,10 @@ class Products:
 
         Parameters
         ----------
-        A, B : tensor (K, planes, ny, nx), (J, planes, ny, nx)
+        A, B : tensor (K, planes, ..., ny, nx), (J, planes, ..., ny, nx)
             Of one dtype; each field contiguous. When `B` is `A`, it is read once and the result is exactly
             symmetric.
-        mask : bool tensor (planes, ny, nx), optional
+        mask : bool tensor (planes, ..., ny, nx), optional
             Voxels that count; all by default.
 
         Returns
@@ -53,7 +55,7 @@ class Products:
         float64 array (K, J)
             The same on every rank.
         """
-        planes, voxels = A.shape[1], A.shape[2] * A.shape[3]
+        planes, voxels = A.shape[1], math.prod(A.shape[2:])
         left, right = A.view(len(A), planes, voxels), B.view(len(B), planes, voxels)
         weights = None if mask is None else mask.view(1, planes, voxels)
         width = min(voxels, _BLOCK)

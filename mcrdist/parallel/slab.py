@@ -79,7 +79,9 @@ class Slab:
         """Return a local tensor of what ``read(start, stop)`` gives: planes (stop - start, ny, nx)."""
         local = self.empty()
         if self.planes:
-            local.copy_(torch.from_numpy(np.ascontiguousarray(read(self.start, self.stop))))
+            local.copy_(
+                torch.from_numpy(np.array(read(self.start, self.stop), order="C"))
+            )  # what is read may be read-only
         return local
 
     def owned(self, axis: int) -> range:
@@ -146,10 +148,19 @@ class Slab:
             self._add(gradients, axis, *home)
 
     def _rounds(self, axis: int, width: int) -> list[list[range]]:
-        """Cut every rank's slices into rounds: for each round, the slices that each rank takes."""
-        owners = self.owners[axis]
-        count = max(1, -(-max(map(len, owners)) // width))
-        return [[own[k * width : (k + 1) * width] for own in owners] for k in range(count)]
+        """Cut every rank's slices into rounds: for each round, the slices that each rank takes.
+
+        The cuts are at multiples of `width`, so that blocks of slices that belong together stay so.
+        """
+        first = [own.start // width for own in self.owners[axis]]
+        count = max(-(-own.stop // width) - k for own, k in zip(self.owners[axis], first, strict=True))
+        return [
+            [
+                _common(own, range((k + j) * width, (k + j + 1) * width))
+                for own, k in zip(self.owners[axis], first, strict=True)
+            ]
+            for j in range(max(1, count))
+        ]
 
     def _counts(self, axis: int, cuts: Sequence[range], shape: Sequence[int]) -> tuple[list[int], list[int]]:
         """Elements that go to each rank when slices are gathered, and that come from each."""
@@ -257,5 +268,10 @@ class Slab:
                 yield blocks[rank].start, block.view(-1, *field.shape[1:]).cpu().numpy()
 
 
+def _common(a: range, b: range) -> range:
+    start = min(max(a.start, b.start), a.stop)
+    return range(start, max(start, min(a.stop, b.stop)))
+
+
 def _shared(a: range, b: range) -> int:
-    return max(0, min(a.stop, b.stop) - max(a.start, b.start))
+    return len(_common(a, b))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 from mcrdist.errors import InputError
 
 AXES = ("z", "y", "x")
+CHANNEL = "c"
 
 #: Short names people write, and the names OME-Zarr (UDUNITS-2) wants.
 UNITS = {
@@ -34,6 +36,9 @@ _SHORT = {
     "meter": "m",
     "inch": "in",
 }
+
+
+_COLOURS = ("FFFFFF", "E69F00", "56B4E9", "009E73", "CC79A7")
 
 
 def long_unit(unit: str | None) -> str | None:
@@ -64,6 +69,7 @@ def multiscale(
     unit: str | None,
     window: tuple[float, float],
     downsampling: str,
+    channels: int = 1,
 ) -> dict[str, Any]:
     """The ``ome`` attribute of a group that holds datasets "0" (finest), "1", ...
 
@@ -82,30 +88,40 @@ def multiscale(
         Values shown as black and white: without it some viewers stretch labels 0 and 1 over 0..255.
     downsampling
         How the coarser datasets came about.
+    channels
+        More than one stand before the axes of space.
     """
-    axes = [{"name": axis, "type": "space"} | ({"unit": unit} if unit else {}) for axis in AXES]
+    first = [1.0] if channels > 1 else []  # a channel is one channel wide
+    axes: list[dict[str, str]] = [{"name": CHANNEL, "type": "channel"}] if channels > 1 else []
+    axes += [{"name": axis, "type": "space"} | ({"unit": unit} if unit else {}) for axis in AXES]
     datasets = [
         {
             "path": str(level),
             "coordinateTransformations": [
-                {"type": "scale", "scale": [float(s) for s in scale]},
+                {"type": "scale", "scale": [*first, *(float(s) for s in scale)]},
                 {
                     "type": "translation",
-                    "translation": [(s - h) / 2 for s, h in zip(scale, scales[0], strict=True)],
+                    "translation": [
+                        *(0.0 for _ in first),
+                        *((s - h) / 2 for s, h in zip(scale, scales[0], strict=True)),
+                    ],
                 },
             ],
         }
         for level, scale in enumerate(scales)
     ]
     low, high = window
-    channel = {
-        "label": name,
-        "color": "FFFFFF",
-        "active": True,
-        "window": {"min": low, "max": high, "start": low, "end": high},
-    }
+    shown = [
+        {
+            "label": name if channels == 1 else f"{name} {number}",
+            "color": colour,
+            "active": True,
+            "window": {"min": low, "max": high, "start": low, "end": high},
+        }
+        for number, colour in zip(range(channels), cycle(_COLOURS if channels > 1 else _COLOURS[:1]))
+    ]
     return {
         "version": "0.5",
         "multiscales": [{"name": name, "axes": axes, "datasets": datasets, "type": downsampling}],
-        "omero": {"channels": [channel], "rdefs": {"model": "greyscale"}},
+        "omero": {"channels": shown, "rdefs": {"model": "greyscale" if channels == 1 else "color"}},
     }

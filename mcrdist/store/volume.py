@@ -1,7 +1,8 @@
 """The reconstructed volume on disk: an OME-Zarr 0.5 hierarchy with a field and its phases.
 
 ``volume.zarr/field`` holds the relaxed field, one dataset for each level of the multigrid as it was
-solved, finest first. ``volume.zarr/phase`` holds the rounded labels and their pyramid.
+solved, finest first; of a material of several phases, with a channel for the share of each in a voxel.
+``volume.zarr/phase`` holds the rounded labels and their pyramid.
 
 Every chunk carries a checksum, so a flipped bit is an error on reading and never a wrong value; a chunk
 that was never written reads as NaN or 255, and chunks that happen to be all fill are written all the same.
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from mcrdist.errors import InputError
-from mcrdist.store.metadata import AXES, long_unit, multiscale
+from mcrdist.store.metadata import AXES, CHANNEL, long_unit, multiscale
 from mcrdist.store.place import writing
 from mcrdist.store.pyramid import halved, mode_downsample
 
@@ -34,15 +35,19 @@ _SMALLEST = 64
 MISSING = 255
 
 
-def _create_array(group: zarr.Group, name: str, shape: Shape, dtype: str, fill: float, depth: int) -> Any:
+def _create_array(
+    group: zarr.Group, name: str, shape: Shape, dtype: str, fill: float, depth: int, channels: int = 1
+) -> Any:
+    chunks = (min(depth, shape[0]), min(_SIDE, shape[1]), min(_SIDE, shape[2]))
+    several = channels > 1
     return group.create_array(
         name,
-        shape=shape,
+        shape=(channels, *shape) if several else shape,
         dtype=dtype,
-        chunks=(min(depth, shape[0]), min(_SIDE, shape[1]), min(_SIDE, shape[2])),
+        chunks=(1, *chunks) if several else chunks,
         compressors=[ZstdCodec(level=1, checksum=True)],
         fill_value=fill,
-        dimension_names=AXES,
+        dimension_names=(CHANNEL, *AXES) if several else AXES,
         config={"write_empty_chunks": True},
     )
 
@@ -91,6 +96,7 @@ class VolumeWriter:
         *,
         depth: int = DEPTH,
         labels: int = 2,
+        channels: int = 1,
     ) -> VolumeWriter:
         """Make the hierarchy and its metadata, on one rank only.
 
@@ -107,7 +113,9 @@ class VolumeWriter:
         depth
             Planes of a z-block.
         labels
-            Number of phases, for the viewers' contrast.
+            One more than the largest label, for the viewers' contrast.
+        channels
+            Of the field: one, or one a phase.
 
         Raises
         ------
@@ -129,8 +137,10 @@ class VolumeWriter:
             root.attrs["mcrdist"] = own  # type: ignore[assignment]
             field = root.create_group("field")
             for level, shape in enumerate(shapes):
-                _create_array(field, str(level), shape, "float32", float("nan"), depth)
-            field.attrs["ome"] = multiscale("field", scales, unit, (0.0, 1.0), "multigrid solution")
+                _create_array(field, str(level), shape, "float32", float("nan"), depth, channels)
+            field.attrs["ome"] = multiscale(
+                "field", scales, unit, (0.0, 1.0), "multigrid solution", channels=channels
+            )
             phase = root.create_group("phase")
             _create_array(phase, "0", shapes[0], "uint8", MISSING, depth)
             phase.attrs["ome"] = multiscale("phase", [size], unit, (0.0, labels - 1.0), "mode")
@@ -147,7 +157,7 @@ class VolumeWriter:
         """(nz, ny, nx) of the finest level."""
         return _shape(self._phase.shape)
 
-    def write_field(self, level: int, z0: int, block: NDArray[np.float32]) -> None:
+    def write_field(self, level: int, z0: int, block: NDArray[np.float32], channel: int = 0) -> None:
         """Write planes z0, z0 + 1, ... of the field of a level, 0 the finest.
 
         Parameters
@@ -158,26 +168,28 @@ class VolumeWriter:
             First plane, a multiple of `depth`.
         block
             (planes, ny, nx) float32, whole z-blocks.
+        channel
+            Of a field that has several.
 
         Raises
         ------
         InputError
             The disk is full or the place cannot be written to.
         """
-        self._write(self._field[level], z0, block)
+        self._write(self._field[level], z0, block, channel)
 
     def write_phase(self, z0: int, block: NDArray[np.uint8]) -> None:
         """Write planes z0, z0 + 1, ... of the labels, (planes, ny, nx) uint8, whole z-blocks."""
         self._write(self._phase, z0, block)
 
-    def _write(self, array: Any, z0: int, block: NDArray[Any]) -> None:
-        nz, ny, nx = array.shape
+    def _write(self, array: Any, z0: int, block: NDArray[Any], channel: int = 0) -> None:
+        nz, ny, nx = array.shape[-3:]
         z1 = z0 + block.shape[0]
         assert block.shape[1:] == (ny, nx) and block.dtype == array.dtype
         # A block cut anywhere else would share a file with its neighbour's writer.
         assert z0 % self.depth == 0 and (z1 == nz or z1 % self.depth == 0) and z1 <= nz
         with writing(self.path):
-            array[z0:z1] = block
+            array[(slice(z0, z1),) if len(array.shape) == 3 else (channel, slice(z0, z1))] = block
 
     def finish_phase(self) -> None:
         """Build the label pyramid block by block; one rank, when all blocks are written.
@@ -249,7 +261,10 @@ class Volume:
         return self._root[f"phase/{level}"]
 
     def field(self, level: int = 0) -> Any:
-        """Relaxed field (nz, ny, nx) float32 of a multigrid level as a zarr.Array, 0 the finest."""
+        """Relaxed field (nz, ny, nx) float32 of a multigrid level as a zarr.Array, 0 the finest.
+
+        Of several phases (phases, nz, ny, nx): the share of each in a voxel.
+        """
         return self._root[f"field/{level}"]
 
     @property
