@@ -20,11 +20,13 @@ from torch import Tensor
 
 from mcrdist import multipliers
 from mcrdist.config import ReconstructConfig
+from mcrdist.denoise import denoised
 from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
 from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.directions import Direction
+from mcrdist.known import Given
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation, Held, Objective
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
@@ -36,6 +38,7 @@ from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
 from mcrdist.record import Recorder
+from mcrdist.rounding import goals, settle, thresholds
 from mcrdist.selection import Selection
 from mcrdist.targets import Target
 
@@ -62,6 +65,8 @@ class Outcome:
         The field of variables.
     rounded : Tensor, shaped as `relaxed`
         The variables rounded to 0 and 1, after the flips; on coarse levels the field itself.
+    thresholds : sequence of float, optional
+        At which each variable was rounded; None on coarse levels.
     """
 
     relaxed: Tensor
@@ -70,6 +75,7 @@ class Outcome:
     iterations: int
     evaluations: int
     stop: str
+    thresholds: Sequence[float] | None = None
 
 
 class Grid:
@@ -86,8 +92,8 @@ class Grid:
     targets : mapping of direction name to a Target a channel
     selections : mapping of direction name to Selection
         The descriptors that measured the targets.
-    fixed : bool Tensor (planes, ny, nx), optional
-        Voxels that are given.
+    given : Given, optional
+        Voxels that are known.
     """
 
     def __init__(
@@ -101,14 +107,20 @@ class Grid:
         comm: Comm,
         workers: Workers,
         *,
-        fixed: Tensor | None = None,
+        given: Given | None = None,
         seed: int = 0,
     ) -> None:
         self.level, self.slab, self.phases, self.directions = level, slab, phases, directions
-        self.fixed = fixed
+        self._given = given
+        self.fixed = None if given is None else given.mask
         self._targets, self._selections = targets, selections
         self._comm, self._workers, self._seed = comm, workers, seed
         self.multipliers = multipliers.Multipliers()
+
+    def impose(self, field: Tensor) -> None:
+        """Set the voxels that are given, in place."""
+        if self._given is not None:
+            self._given.impose(field, self.phases)
 
     def fractions(self, channel: int) -> dict[str, float]:
         """Volume fraction of a phase wanted in each direction."""
@@ -206,17 +218,17 @@ class LevelSolver:
                 projected_gradient=options.projected_gradient / math.prod(self._grid.slab.shape),
             ),
         )
-        rounded = field
+        rounded, found = field, None
         if finest:
             if options.iterations and not self._recorder.interrupted:
                 self._binarize(field)
-            rounded = self._grid.phases.rounded(field)
+            rounded, found = self._round(field)
             if options.iterations and not self._recorder.interrupted:
                 self._mend(rounded)
         self._recorder.end()
         if self._recorder.interrupted:
             stop = "interrupted"
-        return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop)
+        return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop, found)
 
     def _constrained(self, stage: str, field: Tensor, greyness: float | None, options: Options) -> str:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
@@ -268,14 +280,38 @@ class LevelSolver:
             if self._recorder.interrupted or self._recorder.grey < GREY_LEFT:
                 return
 
-    def _mend(self, field: Tensor) -> None:
-        """Flip voxels of the rounded field until nothing is gained and the constraints are met."""
-        for _ in range(multipliers.ROUNDS):
-            objective = self._flip(field)
-            if self._recorder.interrupted or not self._unmet(objective, field):
-                return
+    def _round(self, field: Tensor) -> tuple[Tensor, list[float]]:
+        """The field in phases, as the output settings want it, and the thresholds; `field` is not changed."""
+        output, phases = self._config.output, self._grid.phases
+        if output.denoise:
+            field = denoised(field, output.denoise, self._grid.slab, phases)
+            self._grid.impose(field)
+        found = thresholds(field, phases, output.threshold, self._goals(), self._comm)
+        return phases.rounded(field, found), found
 
-    def _flip(self, field: Tensor) -> Objective:
+    def _mend(self, field: Tensor) -> None:
+        """Bring the rounded field nearer to the targets: what was denoised keeps its interfaces."""
+        self._grid.multipliers.stiffness = multipliers.STIFFNESS
+        if not self._config.output.denoise:
+            self._flip(field)
+        if self._config.output.threshold == "exact" and not self._recorder.interrupted:
+            self._settle(field)
+
+    def _goals(self) -> list[int]:
+        grid = self._grid
+        wanted = [list(grid.fractions(channel).values()) for channel in range(len(grid.phases.labels))]
+        return goals([float(np.mean(fractions)) for fractions in wanted], math.prod(grid.slab.shape))
+
+    def _settle(self, field: Tensor) -> None:
+        """Give every phase its exact number of voxels, by the flips that cost least."""
+        for variable, goal in enumerate(self._goals()):
+            objective = self._grid.objective(smoothing=math.inf)
+            evaluation = objective(field, self._gradient)
+            gains = self._gains(field, objective.flip_constants(evaluation))
+            settle(field, gains, self._grid.phases, variable, goal, self._grid.fixed, self._comm)
+            self._count_in(objective, 0, evaluation.loss)
+
+    def _flip(self, field: Tensor) -> None:
         objective = self._grid.objective(smoothing=math.inf)
         slab, seed = self._grid.slab, self._config.seed
         self._recorder.begin(self._grid.level, self._count, "flip", FLIP_ROUNDS, objective)
@@ -303,7 +339,6 @@ class LevelSolver:
         options = FlipOptions(count=max(40, math.prod(slab.shape) // 1000), iterations=FLIP_ROUNDS)
         result = flip_descent(function, tall, selector, options, note)
         self._count_in(objective, result.iterations, result.loss)
-        return objective
 
     def _gains(self, field: Tensor, costs: Sequence[Tensor]) -> Tensor:
         """By how much the flip of each variable would lower the loss; overwrites the gradient."""

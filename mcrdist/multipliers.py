@@ -22,6 +22,8 @@ ROUNDS = 4
 #: ε of the variation that is a constraint, while there are grey voxels. With larger ones a grey interface counts less
 #: than a sharp one, and greyness becomes a way to meet the constraint that rounding brings to light.
 SMOOTHING = 0.1
+#: How much more a constraint weighs while single voxels are flipped: they come in steps, which no multiplier balances.
+STIFFNESS = 10.0
 
 
 class Multipliers:
@@ -29,10 +31,12 @@ class Multipliers:
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self.stiffness = 1.0
 
     def hand(self, direction: str, channels: Sequence[Sequence[Term]]) -> None:
-        """Give the constraints among the terms of a direction, listed by phase, their multipliers."""
+        """Give the constraints among the terms of a direction, listed by phase, their multipliers and weight."""
         for channel, term in _constraints(channels):
+            term.weight *= self.stiffness
             term.multipliers = self._values.get((direction, channel), np.zeros(1))
 
     def wanted(self, objective: Objective) -> bool:

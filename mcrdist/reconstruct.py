@@ -17,6 +17,7 @@ from mcrdist.config import ReconstructConfig, to_mapping
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
+from mcrdist.known import Given, Known, read_known
 from mcrdist.level import Grid, LevelSolver, Outcome
 from mcrdist.multigrid import Level, levels, perturb, upsample
 from mcrdist.parallel.comm import Comm
@@ -87,6 +88,7 @@ class _Conductor:
         given = self._given(
             grids[0]
         )  # before anything is written: a start that does not fit leaves no traces
+        self.known = self.each(lambda: self._known(targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)
@@ -114,6 +116,14 @@ class _Conductor:
         assert initial.path is not None
         slab = Slab(level.shape, self.comm, self.workers, self.dtype)
         return self.phases.from_channels(read_field(initial.path, slab, self.comm, len(self.phases.labels)))
+
+    def _known(self, targets: Targets) -> Known | None:
+        """What the user knows of the volume, if anything."""
+        wanted = self.config.conditioning
+        phases = np.unique(targets.micrographs[wanted.axis].labels).tolist()
+        return read_known(
+            wanted, self.config.micrograph.source(wanted.axis), phases, self.config.volume.shape
+        )
 
     def _prepare(self, targets: Targets, grids: list[Level]) -> Path:
         """Make the run directory, with everything in it that is known before the work starts."""
@@ -151,12 +161,14 @@ class _Conductor:
         outcome: Outcome | None = None
         for level in grids:
             fine = Slab(level.shape, self.comm, self.workers, self.dtype)
+            given = None if self.known is None else self.known.at(fine, self.phases)
             if field is None:
-                field = self._start(level, fine, targets)
+                field = self._start(level, fine, targets, given)
             elif slab is not None:
                 field = self._finer(field, slab, fine, None if recorder.interrupted else level.number)
             slab = fine
-            grid = self._grid(level, slab, targets)
+            grid = self._grid(level, slab, targets, given)
+            grid.impose(field)
             before = recorder.seconds
             if not recorder.interrupted and config.method == "descriptors":
                 solver = LevelSolver(grid, len(grids), config, recorder, self.comm, self.workers)
@@ -180,7 +192,7 @@ class _Conductor:
         self._write_phase(store, slab, outcome.rounded)
         self._summarize(path, grid, outcome, done, recorder)
 
-    def _grid(self, level: Level, slab: Slab, targets: Targets) -> Grid:
+    def _grid(self, level: Level, slab: Slab, targets: Targets, given: Given | None) -> Grid:
         """The level with the descriptors of its slices, measured on the micrographs."""
         selections, found = {}, {}
         for direction in self.directions:
@@ -200,10 +212,11 @@ class _Conductor:
             selections,
             self.comm,
             self.workers,
+            given=given,
             seed=self.config.seed,
         )
 
-    def _start(self, level: Level, slab: Slab, targets: Targets) -> Tensor:
+    def _start(self, level: Level, slab: Slab, targets: Targets, given: Given | None) -> Tensor:
         """The field that the first level starts from."""
         config = self.config
         if config.initial.kind == "noise" and config.method == "descriptors":
@@ -211,7 +224,7 @@ class _Conductor:
                 [self._noise(level, slab, targets, k) for k in range(self.phases.variables)]
             )
         variables = [
-            self._variable(level, slab, targets, variable) for variable in range(self.phases.variables)
+            self._variable(level, slab, targets, given, variable) for variable in range(self.phases.variables)
         ]
         return self.phases.stack(variables)
 
@@ -230,15 +243,30 @@ class _Conductor:
             .clamp_(0.0, 1.0)
         )
 
-    def _variable(self, level: Level, slab: Slab, targets: Targets, variable: int) -> Tensor:
+    def _variable(
+        self, level: Level, slab: Slab, targets: Targets, given: Given | None, variable: int
+    ) -> Tensor:
         """The spectral start of one variable."""
         axes = [direction.axis for direction in self.directions if direction.by is None]
         lags = {AXES[axis]: gaussian.box_lags(level.shape, axis) for axis in axes}
         grey = level.factor > 1 and self.phases.variables == 1
         wishes = {name: targets.wish(name, variable, level.factor, n) for name, n in lags.items()}
         kernel = self.comm.first(lambda: gaussian.fit_kernel(wishes, level.shape, grey))
+        known = None
+        if given is not None:
+            inside = torch.zeros_like(given.mask)
+            inside[given.mask] = given.values[variable] > 0.5
+            known = given.mask, inside
         field = gaussian.start(
-            slab, self.comm, wishes, kernel, self.config.seed, level.number, grey=grey, stream=variable
+            slab,
+            self.comm,
+            wishes,
+            kernel,
+            self.config.seed,
+            level.number,
+            grey=grey,
+            stream=variable,
+            known=known,
         )
         return field.to(self.dtype)
 

@@ -12,6 +12,10 @@ from mcrdist.descriptors.joint import JointDescriptor
 from mcrdist.descriptors.variation import Variation
 from mcrdist.descriptors.volume_fraction import VolumeFraction
 
+#: What a variation that is a constraint weighs, whatever the configuration says: met it is with any weight, and with
+#: this one soon.
+CONSTRAINT = 10.0
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -55,9 +59,8 @@ def select(config: DescriptorConfig, lags: int, shape: tuple[int, int], phases: 
     """
     del shape, phases
     variation = config.variation
-    # A constraint is met whatever it weighs, so it always weighs the same.
     constrained = variation.mode == "constrain" and variation.weight > 0.0
-    amount = 1.0 if constrained else variation.weight
+    amount = CONSTRAINT if constrained else variation.weight
     single = [
         Chosen(descriptor, weight * descriptor.balance)
         for descriptor, weight in (
