@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist import multipliers
+from mcrdist.border import Border
 from mcrdist.config import ReconstructConfig
 from mcrdist.denoise import denoised
 from mcrdist.descriptors.base import SliceGrid, Term
@@ -116,11 +117,33 @@ class Grid:
         self._targets, self._selections = targets, selections
         self._comm, self._workers, self._seed = comm, workers, seed
         self.multipliers = multipliers.Multipliers()
+        self._border = None if given is None else self._join(given)
 
     def impose(self, field: Tensor) -> None:
         """Set the voxels that are given, in place."""
         if self._given is not None:
             self._given.impose(field, self.phases)
+
+    def _join(self, given: Given) -> Border:
+        planes = self.slab.zeros()
+        known = self.phases.stack([planes.clone() for _ in range(self.phases.variables)])
+        given.impose(known, self.phases)
+        return Border(given.mask, self.phases.channels(known), self.slab, self._difference)
+
+    def _difference(self, channel: int, axis: int, lag: int) -> float:
+        """The share of neighbours `lag` voxels apart along an axis that are wanted to differ."""
+        found = []
+        for direction in self.directions:
+            if direction.by is not None or direction.axis == axis:
+                continue
+            target = self._targets[direction.name][channel]
+            s2 = target.values["s2"].mean(0)
+            lags = s2.shape[1] - 1
+            lag = min(lag, lags)
+            along_rows = axis == min(i for i in range(3) if i != direction.axis)
+            at = s2[lags + lag, 0] if along_rows else s2[lags, lag]
+            found.append(2.0 * (target.fraction - float(at)))
+        return float(np.mean(found)) if found else 0.0
 
     def fractions(self, channel: int) -> dict[str, float]:
         """Volume fraction of a phase wanted in each direction."""
@@ -147,7 +170,9 @@ class Grid:
                 if chosen.weight or report
             )
             held[direction] = Held(channels, joint)
-        return Objective(self.slab, self.phases, held, self._comm, self._workers, self.fixed, self._seed)
+        return Objective(
+            self.slab, self.phases, held, self._comm, self._workers, self.fixed, self._seed, self._border
+        )
 
     def _terms(
         self,

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist.border import Border, Factors
 from mcrdist.descriptors.base import Term
 from mcrdist.descriptors.joint import JointTerm
 from mcrdist.directions import Direction
@@ -42,11 +43,14 @@ class Evaluation:
     errors : mapping of direction to {descriptor name: array (slices, channels)}
         What `Term.accumulate` returned for every slice of the volume, the same on every rank; NaN for slices that
         were not looked at. Descriptors of all phases together have one channel.
+    border : sequence of sequence of float
+        What `Border` wants to know again when voxels are flipped.
     """
 
     loss: float
     misfit: float
     errors: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    border: Factors = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Objective:
         Voxels that are given: nothing moves them.
     seed : int
         Of the order in which costly descriptors look at slices.
+    border : Border, optional
+        Of the voxels that are given.
     """
 
     def __init__(
@@ -96,7 +102,9 @@ class Objective:
         workers: Workers,
         fixed: Tensor | None = None,
         seed: int = 0,
+        border: Border | None = None,
     ) -> None:
+        self._border = border
         self.slab, self.phases, self.held = slab, phases, held
         self.fixed = fixed
         self.evaluations = 0
@@ -139,12 +147,17 @@ class Objective:
                 loss += _over_slices(part.loss, column)
                 misfit += _over_slices(part.misfit, column)
             errors[direction.name] = _by_name(parts, rows)
+        loss, misfit = loss * self.share, misfit * self.share
+        border: Factors = ()
+        if self._border is not None:
+            joint, border = self._border.accumulate(channels, slopes)
+            loss, misfit = loss + joint, misfit + joint
         if gradient is not None and slopes is not None:
             self.phases.pull(field, slopes, gradient)
             if self.fixed is not None:
                 hold = self.fixed if gradient.ndim == self.fixed.ndim else self.fixed[:, None]
                 gradient.masked_fill_(hold, 0.0)
-        return Evaluation(loss * self.share, misfit * self.share, errors)
+        return Evaluation(loss, misfit, errors, border)
 
     def _slopes_for(self, channels: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
         """Where d loss / d channels goes: of one phase, the gradient itself."""
@@ -233,6 +246,8 @@ class Objective:
                 if axis == 0:
                     values = values[slab.start : slab.stop]
                 costs[channel] += values.view([-1 if i == axis else 1 for i in range(3)])
+        if self._border is not None:
+            self._border.add_flip_constants(evaluation.border, costs)
         return costs
 
     def relative(self, evaluation: Evaluation, channel: int | None = None) -> dict[str, dict[str, float]]:
