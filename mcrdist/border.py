@@ -21,7 +21,7 @@ from mcrdist.parallel.slab import Slab
 #: Lags in voxels, on either side.
 REACH = 3
 #: Of each lag in the loss. The error of one lag is a single number, so this is the price of a relative error of 100 %.
-WEIGHT = 0.1
+WEIGHT = 0.01
 
 #: ``wanted(channel, axis, lag)``: D of neighbours `lag` voxels apart along an axis.
 Wanted = Callable[[int, int, int], float]
