@@ -116,6 +116,7 @@ def excess(run: Run) -> float:
     return float(2.0 * sum(steps) / sum(float(run.targets[f"{axis}/variation"]) for axis in "zyx") - 1.0)
 
 
+@pytest.mark.slow
 def test_what_a_run_makes_of_each_mode(tmp_path: Path) -> None:
     matched = {weight: excess(conduct(tmp_path, "match", weight)) for weight in (0.01, 100.0)}
     assert matched[0.01] > matched[100.0] + 0.05  # a weight to tune
