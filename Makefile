@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 SERIAL := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type layers pytest quick format bench clean
+.PHONY: help install demo test lint type layers weights pytest quick format bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,7 +33,7 @@ demo: install  ## reconstruct 64 x 64 x 64 voxels from the built-in micrograph
 	$(BIN)/mcrdist reconstruct micrograph.path=synthetic:gaussian volume.size=64 seed=0 \
 		run.dir=demo/$$(date +%Y-%m-%d-%H%M%S)
 
-test: lint type layers pytest  ## all checks and all tests, with coverage
+test: lint type layers weights pytest  ## all checks and all tests, with coverage
 
 lint: install  ## ruff, and whether the files are formatted
 	$(BIN)/ruff check .
@@ -44,6 +44,9 @@ type: install  ## mypy --strict
 
 layers: install  ## imports point one way
 	$(BIN)/lint-imports
+
+weights: install  ## the network that Gram matrices need; without a network their tests on real weights are skipped
+	-@$(BIN)/mcrdist weights
 
 pytest: install
 	$(SERIAL) $(BIN)/python -m pytest -n 2 --slow --cov --cov-report=term $(PYTEST)

@@ -18,10 +18,21 @@ from mcrdist.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mcrdist.descriptors.differentiable import DifferentiableDescriptor as Descriptor
     from mcrdist.store.run import Run
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "characterize", "doctor", "open", "reconstruct"]
+__all__ = [
+    "Descriptor",
+    "InputError",
+    "__version__",
+    "characterize",
+    "doctor",
+    "open",
+    "reconstruct",
+    "sweep",
+    "weights",
+]
 
 
 # Imports are made inside: `mcrdist --help` and a mistyped key need not wait for torch to load.
@@ -55,6 +66,23 @@ def reconstruct(*overrides: str, **settings: Any) -> Run:
     return conduct(from_mapping(mapping("reconstruct", overrides, settings)))
 
 
+def sweep(*overrides: str, **settings: Any) -> list[Run]:
+    """Make a volume for every combination of values: ``mcrdist.sweep("seed=0,1,2,3", run={"dir": "out"}, …)``.
+
+    Takes what :func:`reconstruct` takes; `overrides` may have several values, as on the command line with ``-m``.
+    Beside the run directories, ``run.dir`` has ``sweep.json`` and ``report.html`` with the scatter of the ensemble.
+
+    Returns
+    -------
+    list of Run
+        In the order of the values, the last key's running fastest; fewer if the sweep was interrupted.
+    """
+    from mcrdist.commands.multirun import jobs
+    from mcrdist.sweep import sweep as conduct
+
+    return conduct(*jobs(overrides, settings))
+
+
 def characterize(*overrides: str, **settings: Any) -> Path:
     """Write the statistics of a micrograph and a picture of them; return the directory.
 
@@ -76,11 +104,31 @@ def open(path: str | os.PathLike[str]) -> Run:
     return Run.open(Path(path))
 
 
+def weights(*overrides: str, **settings: Any) -> Path:
+    """Get the network that Gram matrices need, unless it is there; return where it is kept.
+
+    Takes ``weights={"source": …}``, or the same as on the command line; see ``conf/weights.yaml``.
+    """
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import weights_from_mapping
+    from mcrdist.weights import fetch
+
+    return fetch(weights_from_mapping(mapping("weights", overrides, settings))).path
+
+
 def doctor() -> bool:
     """Print what the machine and the installation offer; return whether everything works."""
     from mcrdist.doctor import main
 
     return main()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Descriptor":
+        from mcrdist.descriptors.differentiable import DifferentiableDescriptor
+
+        return DifferentiableDescriptor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Package(ModuleType):

@@ -135,7 +135,7 @@ def _shares(counts: Floats) -> Floats:
 
 
 def read_known(
-    config: ConditioningConfig, source: MicrographSource, labels: Sequence[int], shape: tuple[int, int, int]
+    config: ConditioningConfig, source: MicrographSource, phases: Sequence[int], shape: tuple[int, int, int]
 ) -> Known | None:
     """Read what is known, if anything.
 
@@ -144,25 +144,25 @@ def read_known(
     config : ConditioningConfig
     source : MicrographSource
         The micrograph of the planes normal to ``config.axis``: a known plane is segmented as it is.
-    labels : sequence of int
-        The phases of the micrograph.
+    phases : sequence of int
+        The labels of the channels: one phase against the rest, or all of three or more.
     shape : tuple of int
         (nz, ny, nx) of the volume.
 
     Raises
     ------
     InputError
-        No such file, no image, not as large as the plane or the volume, or phases that the micrograph has not.
+        No such file, no image, not as large as the plane or the volume, or phases that the targets have not.
     """
     if config.path is None:
         return None
     path = Path(config.path).expanduser()
     voxels = _voxels(path)
     if voxels is not None:
-        _check_voxels(voxels, path, labels, shape)
+        _check_voxels(voxels, path, phases, shape)
         return Known(voxels, shape)
     axis = AXES.index(config.axis)
-    plane = _plane(config, source)
+    plane = _plane(config, source, phases)
     wanted = tuple(n for i, n in enumerate(shape) if i != axis)
     if plane.shape != wanted:
         height, width = wanted
@@ -171,16 +171,17 @@ def read_known(
             f"{config.axis}, found {plane.shape[0]}x{plane.shape[1]}; cut it, e.g. "
             f"conditioning.crop=[0,{height},0,{width}], or set volume.shape"
         )
-    _check_labels(np.unique(plane).tolist(), path, labels)
+    _check_labels(np.unique(plane).tolist(), path, phases)
     return Known(plane, shape, axis, config.index)
 
 
-def _plane(config: ConditioningConfig, source: MicrographSource) -> NDArray[np.uint8]:
+def _plane(config: ConditioningConfig, source: MicrographSource, phases: Sequence[int]) -> NDArray[np.uint8]:
     """The labels of the known plane, segmented over the whole image, then cut."""
     assert config.path is not None
-    same = source.path == config.path
+    same = any(one.path == config.path for one in source.each)
     crop = source.crop if same else None
-    plane = micrograph.load(replace(source, path=config.path, image=None, crop=crop)).labels
+    phase = phases[0] if len(phases) == 1 else None
+    plane = micrograph.load(replace(source, path=config.path, image=None, crop=crop, phase=phase)).labels
     if config.crop is None:
         return plane
     top, left = (crop[0], crop[2]) if crop else (0, 0)
@@ -207,7 +208,7 @@ def _voxels(path: Path) -> NDArray[Any] | None:
 
 
 def _check_voxels(
-    voxels: NDArray[Any], path: Path, labels: Sequence[int], shape: tuple[int, int, int]
+    voxels: NDArray[Any], path: Path, phases: Sequence[int], shape: tuple[int, int, int]
 ) -> None:
     if voxels.shape != shape:
         expected, found = ("x".join(map(str, s)) for s in (shape, voxels.shape))
@@ -224,12 +225,12 @@ def _check_voxels(
         raise InputError(
             f"conditioning.path: {path}: expected known voxels, found {UNKNOWN} (unknown) everywhere; set labels"
         )
-    _check_labels([label for label in present if label != UNKNOWN], path, labels)
+    _check_labels([label for label in present if label != UNKNOWN], path, phases)
 
 
-def _check_labels(found: Sequence[int], path: Path, labels: Sequence[int]) -> None:
-    if not set(found) <= set(labels):
-        listed = ", ".join(map(str, labels))
+def _check_labels(found: Sequence[int], path: Path, phases: Sequence[int]) -> None:
+    if len(phases) > 1 and not set(found) <= set(phases):
+        listed = ", ".join(map(str, phases))
         raise InputError(
             f"conditioning.path: {path}: expected the phases of the micrograph, {listed}, found "
             f"{', '.join(map(str, found))}; number them alike"

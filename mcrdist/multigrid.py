@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.config import LevelsConfig
+from mcrdist.descriptors.pooled import averaged
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab, partition
-from mcrdist.targets import averaged
 
 #: A level is worth solving while averaging leaves the micrographs this share of their variance: below, their
 #: features are smaller than a voxel, and what is settled there is made undone, or worse, survives as blocks.

@@ -21,7 +21,8 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
     dict
         ``errors`` (Eq. 10) by field, direction and descriptor, ``volume_fraction`` wanted and found,
         ``grey_fraction``; the ``thresholds`` of rounding; of known voxels their number, and how they join the rest
-        (`seam.seams`). With several phases the errors are means over them, and ``phases`` has each one's own.
+        (`seam.seams`); ``spread`` where there are several micrographs. With several phases the errors are means
+        over them, and ``phases`` has each one's own.
     """
     objective = grid.objective(smoothing=0.0, report=True)
     fields = {"relaxed": outcome.relaxed, "rounded": outcome.rounded}
@@ -38,6 +39,8 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
         known = comm.sum_integers(np.array([int(grid.fixed.sum())]))
         labels = grid.phases.label(outcome.rounded)
         found["conditioning"] = {"voxels": int(known[0]), "seam": seams(labels, grid.fixed, grid.slab)}
+    if spread := grid.spread():
+        found["spread"] = spread
     fractions = _fractions(grid, fields, comm)
     if len(fractions) == 1:
         return found | {"volume_fraction": fractions[0]}

@@ -147,3 +147,73 @@ def _summary(
         },
         "grey_fraction": float(((field > 0.05) & (field < 0.95)).mean()),
     }
+
+
+def build_phases(
+    path: Path, shape: tuple[int, int, int] = (16, 18, 20), directions: Sequence[str] = (*AXES, "y+z")
+) -> Run:
+    """A run directory of three phases, with descriptors of several kinds, one of them without figures."""
+    run = RunDirectory.create(
+        path, {"micrograph": {"path": "three.tif"}, "volume": {"shape": list(shape)}}, environment()
+    )
+    labels = np.digitize(smooth_field(shape, (2, 2, 2), 0.5, 1), (0.2, 0.8)).astype(np.uint8)
+    image = np.digitize(smooth_field((40, 40), (2, 2), 0.5, 2), (0.2, 0.8)).astype(np.uint8)
+    described = (image == 1).astype(float)[None]
+    targets: dict[str, Any] = {"lags": 6, "periodic": False}
+    for axis in AXES:
+        targets[f"{axis}/s2"] = two_point(described, 6, False)[0]
+        targets[f"{axis}/variation"] = variation(described, False)[0]
+        targets[f"{axis}/volume_fraction"] = described.mean()
+        targets[f"{axis}/micrograph"] = image
+        targets[f"{axis}/phase"] = 1
+        targets[f"{axis}/source"] = "three.tif"
+    np.savez(run.targets, **targets)
+    writer = VolumeWriter.create(run.volume, [shape], None, None, labels=3, channels=3)
+    for z in range(0, shape[0], writer.depth):
+        block = labels[z : z + writer.depth]
+        writer.write_phase(z, block)
+        for channel in range(3):
+            writer.write_field(0, z, (block == channel).astype(np.float32), channel)
+    writer.finish_phase()
+
+    def errors(size: float, joint: bool) -> dict[str, Any]:
+        own = {
+            "s2": size,
+            "s2@4": size / 2,
+            "lineal_path": size / 3,
+            "own_name": None,
+            "volume_fraction": 1e-3,
+        }
+        return {d: own | ({"cross_correlation": 0.0123} if joint else {}) for d in directions}
+
+    def fraction(label: int) -> dict[str, Any]:
+        got = float((labels == label).mean())
+        wanted = {d: float((image == label).mean()) for d in directions}
+        return {"target": wanted, "relaxed": got, "rounded": got}
+
+    kinds = ("relaxed", "rounded")
+    run.write_summary(
+        {
+            "status": "complete",
+            "method": "descriptors",
+            "shape": list(shape),
+            "seed": 0,
+            "errors": {kind: errors(0.03, True) for kind in kinds},
+            "phases": {
+                str(label): {
+                    "volume_fraction": fraction(label),
+                    "errors": {kind: errors(0.01 * (label + 1), label == 0) for kind in kinds},
+                }
+                for label in range(3)
+            },
+        }
+    )
+    with run.metrics() as metrics:
+        for i in range(9):
+            names = ("s2", "s2@4", "variation", "lineal_path", "patches", "gram", "s3", "own_name")
+            figures = {name: 0.5 / (i + 1) / (k + 1) for k, name in enumerate(names)}
+            figures["gram"] = None if i % 2 else 0.2  # looked at every other time
+            metrics.write(
+                {"level": 0, "shape": list(shape), "loss": 1 / (i + 1), "errors": figures, "grey": 0.1}
+            )
+    return Run.open(run.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from mcrdist.config import from_mapping
 from mcrdist.descriptors.base import SliceGrid
 from mcrdist.descriptors.correlation import LagWindow, TwoPointTerm, two_point
 from mcrdist.descriptors.variation import Mode, VariationTerm
+from mcrdist.directions import ORTHOGONAL
+from mcrdist.look import Held
 from mcrdist.multipliers import MET, Multipliers
-from mcrdist.objective import Evaluation, Held
+from mcrdist.objective import Evaluation
 from mcrdist.store.run import Run
 
 SHAPE = (3, 9, 8)
@@ -78,19 +81,18 @@ def test_minimised_is_the_variation_itself() -> None:
 
 
 def test_multipliers_learn_from_the_errors() -> None:
-    class Asked:
-        held = {type("D", (), {"name": "z"})(): Held(((term("constrain", 0.3),),))}
-
+    asked = SimpleNamespace(held={ORTHOGONAL[0]: Held(((term("constrain", 0.3),),))})
+    other = SimpleNamespace(held={ORTHOGONAL[0]: Held(((term("match", 0.3),),))})
     evaluation = Evaluation(0.0, 0.0, {"z": {"variation": np.array([[0.5], [0.1], [-0.2]])}})
     held = Multipliers()
-    assert held.wanted(Asked())
-    assert held.update(Asked(), evaluation)
+    assert held.wanted(asked)
+    assert held.update(asked, evaluation)
     fresh = term("constrain", 0.3)
     held.hand("z", [[fresh]])
     np.testing.assert_allclose(fresh.multipliers, [0.4 + 0.7, -0.2 + 0.14, 0.1 - 0.28])
     nearly = Evaluation(0.0, 0.0, {"z": {"variation": np.full((3, 1), 0.5 * MET)}})
-    assert not held.update(Asked(), nearly)
-    assert not Multipliers().wanted(type("Other", (), {"held": {"z": Held(((term("match", 0.3),),))}})())
+    assert not held.update(asked, nearly)
+    assert not Multipliers().wanted(other)
 
 
 def conduct(directory: Path, mode: str, weight: float) -> Run:

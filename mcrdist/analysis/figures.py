@@ -22,13 +22,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from mcrdist.analysis import words
+from mcrdist.analysis.material import AXES
 from mcrdist.analysis.pictures import DARK, LIGHT
-from mcrdist.analysis.slices import AXES, IN_PLANE, Correlation
+from mcrdist.analysis.slices import IN_PLANE, Correlation
 from mcrdist.store.metadata import short_unit
 from mcrdist.store.place import writing
 from mcrdist.store.run import load_npz
 
 WANTED, GOT, SECOND = "#222222", "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermilion
+#: One after the other for curves of any number; those beyond the sixth are dashed.
+CURVES = (GOT, SECOND, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, and knows subscripts
@@ -51,12 +54,14 @@ _STYLE = {
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Draw in the style of all figures within the ``with`` block."""
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         yield
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as an SVG data URI."""
     buffer = io.BytesIO()
     figure.savefig(
         buffer, format="svg", metadata={"Date": None}, dpi=150, bbox_inches="tight", pad_inches=0.04
@@ -95,7 +100,7 @@ def correlation_curves(
     found: Correlation, voxel_size: Mapping[str, float], unit: str | None, error: float | None = None
 ) -> str:
     """S2 along both in-plane axes, wanted and got, with the 5-95 % band over planes, as an SVG data URI."""
-    with _style():
+    with style():
         figure = Figure(figsize=(6.4, 2.75), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         curves = [along_axes(s2) for s2 in (found.wanted, found.mean, found.low, found.high)]
@@ -117,7 +122,7 @@ def correlation_curves(
         axes[0].set_ylabel("S₂")
         axes[0].set_ylim(bottom=0)
         axes[1].legend(loc="upper right")
-        return _svg(figure)
+        return svg(figure)
 
 
 def correlation_maps(found: Correlation) -> str:
@@ -127,7 +132,7 @@ def correlation_maps(found: Correlation) -> str:
     low, high = min(wanted.min(), mean.min()), max(wanted.max(), mean.max())
     off = mean - wanted
     limit = max(float(np.abs(off).max()), 1e-12)
-    with _style():
+    with style():
         figure = Figure(figsize=(6.4, 2.45), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True)
         extent = (-found.lags - 0.5, found.lags + 0.5, found.lags + 0.5, -found.lags - 0.5)
@@ -148,7 +153,7 @@ def correlation_maps(found: Correlation) -> str:
         last = figure.colorbar(pictures[2], ax=axes[2], shrink=0.8, pad=0.03)
         last.formatter.set_powerlimits((-1, 1))  # type: ignore[attr-defined]
         last.outline.set_visible(False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _column(metrics: Sequence[Mapping[str, Any]], *keys: str) -> NDArray[np.float64]:
@@ -176,8 +181,8 @@ def convergence(metrics: Sequence[Mapping[str, Any]]) -> str | None:
     level = _column(metrics, "level")
     cuts = [0, *(np.flatnonzero(np.diff(level)) + 1), len(metrics)]
     parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
-    names = sorted({name for record in metrics for name in (record.get("errors") or {})})
-    with _style():
+    names = list(dict.fromkeys(name for record in metrics for name in (record.get("errors") or {})))
+    with style():
         figure = Figure(figsize=(9.6, 6.2), layout="constrained")
         loss, errors, grey = axes = figure.subplots(3, 1, sharex=True, height_ratios=(1.2, 1.2, 0.8))
         start = 0.0
@@ -195,10 +200,11 @@ def convergence(metrics: Sequence[Mapping[str, Any]]) -> str | None:
                     fontweight="bold", rotation=90 if wide < 0.12 and len(label) > 5 else 0,
                 )  # fmt: skip
             _draw(loss, evaluations[part], _column(metrics, "loss")[part], WANTED)
-            for error, colour in zip(names, (GOT, SECOND, "#009e73", "#cc79a7"), strict=False):
+            for k, error in enumerate(names):
                 values = 100 * _column(metrics, "errors", error)[part]
-                name = words.DESCRIPTORS.get(error, error) if number == 0 else None
-                _draw(errors, evaluations[part], values, colour, name)
+                name = words.descriptor(error) if number == 0 else None
+                stroke = "-" if k < len(CURVES) else "--"
+                _draw(errors, evaluations[part], values, CURVES[k % len(CURVES)], name, stroke)
             _draw(grey, evaluations[part], 100 * _column(metrics, "grey")[part], "#009e73")
             start = end
         loss.set_ylabel("loss")
@@ -216,14 +222,18 @@ def convergence(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         grey.set_xlabel("evaluations of loss and gradient")
         grey.set_xlim(0, float(evaluations[-1]))
         if names:
-            errors.legend(loc="upper right", ncols=len(names))
+            errors.legend(loc="upper right", ncols=min(len(names), 5))
         _clock(loss, evaluations, seconds)
-        return _svg(figure)
+        return svg(figure)
 
 
-def _draw(axes: Axes, x: NDArray[Any], y: NDArray[Any], colour: str, label: str | None = None) -> None:
-    """A curve; a single point must show too."""
-    axes.plot(x, y, color=colour, lw=1.5, label=label, marker="o" if len(x) == 1 else "", ms=3)
+def _draw(
+    axes: Axes, x: NDArray[Any], y: NDArray[Any], colour: str, label: str | None = None, stroke: str = "-"
+) -> None:
+    """A curve; a single point must show too, and a figure that is missing must leave no gap."""
+    known = ~np.isnan(y)
+    marker = "o" if known.sum() == 1 else ""
+    axes.plot(x[known], y[known], color=colour, lw=1.5, ls=stroke, label=label, marker=marker, ms=3)
 
 
 def _clock(axes: Axes, evaluations: NDArray[np.float64], seconds: NDArray[np.float64]) -> None:
@@ -262,7 +272,7 @@ def targets_figure(targets_path: str | Path, picture_path: str | Path) -> Path:
     """
     targets, path = load_npz(Path(targets_path)), Path(picture_path)
     found = [axis for axis in AXES if f"{axis}/s2" in targets]
-    with _style():
+    with style():
         figure = Figure(figsize=(12, 3.7 * len(found)), layout="constrained")
         parts = figure.subfigures(len(found), 1, squeeze=False, hspace=0.04)[:, 0]
         for axis, part in zip(found, parts, strict=True):

@@ -45,10 +45,12 @@ def centre_crop(image: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     return image[top : top + rows, left : left + columns]
 
 
-def coarsened(mask: NDArray[Any], factor: int) -> NDArray[np.uint8]:
-    """A binary image with pixels `factor` times as wide, each what most of it was."""
-    rows, columns = (n // factor * factor for n in mask.shape)
-    if rows == 0 or columns == 0:
-        return mask.astype(np.uint8)
-    cells = mask[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor)
-    return np.asarray(cells.mean((1, 3)) >= 0.5, np.uint8)
+def coarsened(labels: NDArray[Any], factor: int) -> NDArray[np.uint8]:
+    """A label image with pixels `factor` times as wide, each what most of it was."""
+    rows, columns = (n // factor * factor for n in labels.shape)
+    if factor == 1 or rows == 0 or columns == 0:
+        return labels.astype(np.uint8)
+    cells = labels[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor)
+    found = np.unique(cells)[::-1]  # of two that are as frequent, the greater label
+    shares = np.stack([(cells == label).mean((1, 3)) for label in found])
+    return np.asarray(found[shares.argmax(0)], np.uint8)

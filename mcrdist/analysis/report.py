@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from mcrdist.analysis import figures, view3d, words
+from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
 from mcrdist.analysis.pictures import centre_crop, coarsened, label_png
-from mcrdist.analysis.slices import AXES, IN_PLANE, correlations, planes, spread
+from mcrdist.analysis.slices import IN_PLANE, correlations, planes, spread
 from mcrdist.errors import InputError
 from mcrdist.store.metadata import short_unit
 from mcrdist.store.run import REPORT, Run, write_atomically
@@ -44,6 +45,14 @@ def write(run_dir: str | Path) -> Path:
         `run_dir` is no run directory, its files are damaged, or the report cannot be written.
     """
     run = Run.open(run_dir)
+    page = render("report.html.j2", _content(run))
+    path = run.path / REPORT
+    write_atomically(path, page.encode())
+    return path
+
+
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """A page from one of the templates; text in `content` cannot become mark-up."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mcrdist.analysis"),
         autoescape=True,
@@ -53,10 +62,7 @@ def write(run_dir: str | Path) -> Path:
     )
     for filter_ in (words.number, words.percent, words.duration, words.memory, words.shape):
         environment.filters[filter_.__name__] = filter_
-    page = environment.get_template("report.html.j2").render(_content(run))
-    path = run.path / REPORT
-    write_atomically(path, page.encode())
-    return path
+    return environment.get_template(template).render(content)
 
 
 def _content(run: Run) -> dict[str, Any]:
@@ -65,17 +71,22 @@ def _content(run: Run) -> dict[str, Any]:
     targets = run.targets
     unit = None if volume is None else volume.unit
     size = dict(zip(AXES, (1.0, 1.0, 1.0) if volume is None else volume.voxel_size, strict=True))
-    found = [] if volume is None else correlations(volume, targets)
+    material = phases(summary, targets)
+    shown = () if volume is None else view3d.drawn(volume, material)
+    found = [] if volume is None else correlations(volume, targets, of=material)
     return {
         "name": run.path.name,
         "summary": summary,
         "shape": summary.get("shape") or (volume.shape if volume else None),
         "extent": _extent(volume),
         "verdict": words.verdict(summary, metrics[-1] if metrics else None),
-        "view": None if volume is None else _view(volume, targets),
-        "mesh": None if volume is None else view3d.figure(volume),
+        "phases": material,
+        "view": None if volume is None else _view(volume, targets, material),
+        "mesh": None if volume is None else view3d.figure(volume, shown),
+        "meshed": shown,
         "correlations": [
             {
+                "phase": item.phase,
                 "axis": item.axis,
                 "planes": item.planes,
                 "of": item.of,
@@ -89,7 +100,12 @@ def _content(run: Run) -> dict[str, Any]:
             for item in found
         ],
         "convergence": figures.convergence(metrics),
-        "errors": _error_table(summary),
+        "tables": _error_tables(summary),
+        "headline": words.mean(
+            words.dig(summary, "errors", "rounded", name, "s2")
+            for name in words.dig(summary, "errors", "rounded") or {}
+        ),
+        "fractions": _fractions(summary, material),
         "levels": summary.get("levels") or [],
         "sources": _sources(targets),
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
@@ -122,51 +138,89 @@ def _sources(targets: Mapping[str, NDArray[Any]]) -> list[str]:
     return list(dict.fromkeys(str(targets[f"{a}/source"]) for a in AXES if f"{a}/source" in targets))
 
 
-def _error_table(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Rows and columns of the table of errors (Eq. 10)."""
-    errors = summary.get("errors") or {}
-    axes = [a for a in AXES if words.dig(errors, "rounded", a) or words.dig(errors, "relaxed", a)]
-    if not axes:
+_KINDS = ("relaxed", "rounded")
+
+
+def _error_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The table of errors (Eq. 10); with several phases their means, then one table a phase."""
+    own: Mapping[str, Any] = summary.get("phases") or {}
+    tables = [_error_table("mean over phases" if own else None, summary)]
+    for label, part in own.items():
+        # What looks at all phases at once belongs to none.
+        others = [_names(other) for k, other in own.items() if k != label]
+        names = [name for name in _names(part) if all(name in other for other in others)]
+        tables.append(_error_table(f"phase {label}", part, names))
+    return [table for table in tables if table is not None]
+
+
+def _names(part: Mapping[str, Any]) -> list[str]:
+    """Descriptors with errors in any direction, each once."""
+    found = [words.dig(part, "errors", kind) or {} for kind in _KINDS]
+    return list(dict.fromkeys(name for directions in found for one in directions.values() for name in one))
+
+
+def _error_table(
+    title: str | None, part: Mapping[str, Any], names: list[str] | None = None
+) -> dict[str, Any] | None:
+    """Rows (directions) and columns (descriptors) of one table; None where nothing was measured."""
+    errors = part.get("errors") or {}
+    directions = list(dict.fromkeys(d for kind in _KINDS for d in words.dig(errors, kind) or {}))
+    names = [name for name in names or _names(part) if name != "volume_fraction"]
+    if not directions or not (names or _names(part)):
         return None
-    kinds = ("relaxed", "rounded")
-    names = [
-        name
-        for name in dict.fromkeys(n for k in kinds for a in axes for n in (words.dig(errors, k, a) or {}))
-        if name != "volume_fraction"
-    ]
     rows = [
         {
-            "axis": axis,
-            "errors": [[words.dig(errors, kind, axis, name) for kind in kinds] for name in names],
-            "wanted": words.dig(summary, "volume_fraction", "target", axis),
-            "got": [words.dig(summary, "volume_fraction", kind) for kind in kinds],
-            "fraction": [words.dig(errors, kind, axis, "volume_fraction") for kind in kinds],
+            "direction": name,
+            "errors": [[words.dig(errors, kind, name, d) for kind in _KINDS] for d in names],
+            "spread": [words.dig(part, "spread", name, d) for d in names],
+            "wanted": words.dig(part, "volume_fraction", "target", name),
+            "got": [words.dig(part, "volume_fraction", kind) for kind in _KINDS],
+            "fraction": [words.dig(errors, kind, name, "volume_fraction") for kind in _KINDS],
         }
-        for axis in axes
+        for name in directions
     ]
     mean = [
-        [_mean([words.dig(errors, kind, axis, name) for axis in axes]) for kind in kinds] for name in names
+        [words.mean(words.dig(errors, kind, name, d) for name in directions) for kind in _KINDS]
+        for d in names
     ]
-    return {"names": [words.DESCRIPTORS.get(name, name) for name in names], "rows": rows, "mean": mean}
+    return {
+        "title": title,
+        "names": [words.descriptor(name) for name in names],
+        "rows": rows,
+        "mean": mean,
+        "counted": "volume_fraction" in part,
+        "spread": any(spread is not None for row in rows for spread in row["spread"]),
+    }
 
 
-def _mean(values: list[Any]) -> float | None:
-    numbers = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
-    return sum(numbers) / len(numbers) if numbers else None
+def _fractions(summary: Mapping[str, Any], material: tuple[Phase, ...]) -> list[dict[str, Any]]:
+    """Volume fraction of each of several phases, wanted (mean over directions) and got."""
+    own: Mapping[str, Any] = summary.get("phases") or {}
+    return [
+        {
+            "phase": phase,
+            "wanted": words.mean(
+                (words.dig(own, str(phase.label), "volume_fraction", "target") or {}).values()
+            ),
+            "got": [words.dig(own, str(phase.label), "volume_fraction", kind) for kind in _KINDS],
+        }
+        for phase in material
+        if own
+    ]
 
 
-def _view(volume: Volume, targets: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def _view(volume: Volume, targets: Mapping[str, NDArray[Any]], material: tuple[Phase, ...]) -> dict[str, Any]:
     """Slices and micrographs as pictures, all with pixels of the same size."""
     level = 0
     while level + 1 < volume.levels("phase") and max(volume.phase(level).shape) > _PIXELS:
         level += 1
-    array, factor = volume.phase(level), 2**level
+    array, factor, axes = volume.phase(level), 2**level, plane_axes(volume.shape)
     size = dict(zip(AXES, array.shape, strict=True))
     most = _SLICES
     while True:
-        chosen = {axis: spread(size[axis], most) for axis in AXES}
+        chosen = {axis: spread(size[axis], most) for axis in axes}
         found = planes(volume, array, chosen)
-        pictures = {axis: [label_png(plane) for plane in found[axis]] for axis in AXES}
+        pictures = {axis: [label_png(plane) for plane in found[axis]] for axis in axes}
         if most <= 16 or sum(len(p) for images in pictures.values() for p in images) <= _BYTES:
             break
         most //= 2
@@ -178,11 +232,12 @@ def _view(volume: Volume, targets: Mapping[str, NDArray[Any]]) -> dict[str, Any]
             "columns": size[IN_PLANE[axis][1]],
             "images": pictures[axis],
         }
-        for axis in AXES
+        for axis in axes
     }
     bar = 2 ** round(math.log2(max(volume.shape) / 4))
     width = volume.voxel_size[2]
     return {
+        "axes": list(axes),
         "slices": slices,
         "size": size,
         "factor": factor,
@@ -190,26 +245,36 @@ def _view(volume: Volume, targets: Mapping[str, NDArray[Any]]) -> dict[str, Any]
         "unit": short_unit(volume.unit),
         "known": volume.unit is not None,
         "bar": {"pixels": bar / factor, "voxels": bar, "length": bar * width},
-        **_micrographs(targets, size, factor),
+        **_micrographs(targets, size, factor, axes, len(material) > 1),
     }
 
 
-def _micrographs(targets: Mapping[str, NDArray[Any]], size: Mapping[str, int], factor: int) -> dict[str, Any]:
-    """One picture where all directions share a micrograph, else one a direction; cut to the slices' size."""
-    masks = {}
-    for axis in AXES:
+def _micrographs(
+    targets: Mapping[str, NDArray[Any]],
+    size: Mapping[str, int],
+    factor: int,
+    axes: tuple[str, ...],
+    several: bool,
+) -> dict[str, Any]:
+    """One picture where all directions share a micrograph, else one a direction; cut to the slices' size.
+
+    Of one phase, that phase against the rest; of several, the labels.
+    """
+    images = {}
+    for axis in axes:
         if f"{axis}/micrograph" in targets:
-            mask = targets[f"{axis}/micrograph"] == int(targets.get(f"{axis}/phase", np.int64(1)))
-            masks[axis] = coarsened(mask, factor)
-    if not masks:
+            labels = targets[f"{axis}/micrograph"]
+            mask = labels == int(targets.get(f"{axis}/phase", np.int64(1)))
+            images[axis] = coarsened(labels if several else mask, factor)
+    if not images:
         return {"shared": True, "micrographs": []}
-    first = next(iter(masks.values()))
-    shared = len(masks) < len(AXES) or all(np.array_equal(first, mask) for mask in masks.values())
+    first = next(iter(images.values()))
+    shared = len(images) < len(axes) or all(np.array_equal(first, image) for image in images.values())
     out = []
-    for axis in [next(iter(masks))] if shared else AXES:
-        served = AXES if shared else (axis,)
+    for axis in [next(iter(images))] if shared else axes:
+        served = axes if shared else (axis,)
         rows, columns = (max(size[IN_PLANE[a][k]] for a in served) for k in (0, 1))
-        part = centre_crop(masks[axis], rows, columns)
+        part = centre_crop(images[axis], rows, columns)
         out.append(
             {
                 "axis": axis,
@@ -217,8 +282,8 @@ def _micrographs(targets: Mapping[str, NDArray[Any]], size: Mapping[str, int], f
                 "rows": part.shape[0],
                 "columns": part.shape[1],
                 "source": str(targets.get(f"{axis}/source", "micrograph")),
-                "cut": part.shape != masks[axis].shape,
-                "whole": [n * factor for n in masks[axis].shape],
+                "cut": part.shape != images[axis].shape,
+                "whole": [n * factor for n in images[axis].shape],
             }
         )
     return {"shared": shared, "micrographs": out}

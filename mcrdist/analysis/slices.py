@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
 from mcrdist.descriptors.correlation import two_point
 from mcrdist.descriptors.variation import variation
 from mcrdist.store.volume import Volume
 
-AXES = ("z", "y", "x")
 #: In-plane axes (rows, columns) of the planes normal to each axis.
 IN_PLANE = {"z": ("y", "x"), "y": ("z", "x"), "x": ("z", "y")}
 _BATCH = 16
@@ -34,7 +34,7 @@ def planes(volume: Volume, array: Any, indices: Mapping[str, NDArray[np.int64]])
     array
         zarr.Array (nz, ny, nx).
     indices
-        Sorted plane numbers for each of "z", "y", "x".
+        Sorted plane numbers for each of "z", "y", "x"; an axis that is left out has no planes in the result.
 
     Returns
     -------
@@ -42,6 +42,7 @@ def planes(volume: Volume, array: Any, indices: Mapping[str, NDArray[np.int64]])
         (planes, rows, columns) for each axis, see `IN_PLANE`.
     """
     nz, ny, nx = array.shape
+    indices = {axis: indices.get(axis, np.empty(0, np.int64)) for axis in AXES}
     out: dict[str, NDArray[Any]] = {
         "z": np.empty((len(indices["z"]), ny, nx), array.dtype),
         "y": np.empty((len(indices["y"]), nz, nx), array.dtype),
@@ -57,17 +58,14 @@ def planes(volume: Volume, array: Any, indices: Mapping[str, NDArray[np.int64]])
     return out
 
 
-def indicator(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where the described phase is: it carries label 1 in a volume, whatever the micrograph calls it."""
-    return np.asarray(labels == 1)
-
-
 @dataclass(frozen=True)
 class Correlation:
     """S2 of the planes normal to an axis against what was wanted.
 
     Attributes
     ----------
+    phase : Phase
+        The one that S2 is of.
     axis : str
     wanted, mean, low, high : (2L + 1, L + 1) float64
         Rows are lags -L..L, columns 0..L; `low` and `high` are the 5th and 95th percentile over planes.
@@ -80,6 +78,7 @@ class Correlation:
         Mean, 5th and 95th percentile over these planes.
     """
 
+    phase: Phase
     axis: str
     wanted: NDArray[np.float64]
     mean: NDArray[np.float64]
@@ -97,15 +96,20 @@ class Correlation:
         return int(self.wanted.shape[1]) - 1
 
 
-def _cropped(s2: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """S2 on lags up to `most`: a periodic plane has no longer ones than half its shorter side."""
-    lags = s2.shape[1] - 1
+def _cropped(s2: NDArray[Any], most: int) -> NDArray[np.float64]:
+    """S2 (…, 2L+1, L+1) on lags up to `most`: a periodic plane has no longer ones than half its shorter side."""
+    lags = s2.shape[-1] - 1
     kept = min(lags, most)
-    return s2[lags - kept : lags + kept + 1, : kept + 1]
+    return s2[..., lags - kept : lags + kept + 1, : kept + 1].astype(np.float64)
 
 
-def correlations(volume: Volume, targets: Mapping[str, NDArray[Any]], most: int = 64) -> list[Correlation]:
-    """S2 and variation of the rounded volume's planes against the targets, direction by direction.
+def correlations(
+    volume: Volume,
+    targets: Mapping[str, NDArray[Any]],
+    most: int = 64,
+    of: Sequence[Phase] | None = None,
+) -> list[Correlation]:
+    """S2 and variation of the rounded volume's planes against the targets, phase by phase and direction by direction.
 
     Parameters
     ----------
@@ -115,33 +119,51 @@ def correlations(volume: Volume, targets: Mapping[str, NDArray[Any]], most: int 
         ``targets.npz`` as a dict; directions that it does not hold are left out.
     most
         Planes looked at in each direction.
+    of
+        The phases; by default the described one.
     """
-    chosen = {axis: spread(n, most) for axis, n in zip(AXES, volume.shape, strict=True)}
+    count = dict(zip(AXES, volume.shape, strict=True))
+    chosen = {axis: spread(count[axis], most) for axis in plane_axes(volume.shape)}
     found = planes(volume, volume.phase(), chosen)
-    out = []
-    for axis, count in zip(AXES, volume.shape, strict=True):
-        if f"{axis}/s2" not in targets:
-            continue
-        slices = indicator(found[axis])
-        wanted = _cropped(np.asarray(targets[f"{axis}/s2"], np.float64), min(slices.shape[1:]) // 2)
-        batches = [slices[k : k + _BATCH].astype(np.float64) for k in range(0, len(slices), _BATCH)]
-        got = np.concatenate([two_point(batch, wanted.shape[1] - 1, True) for batch in batches])
-        rough = np.concatenate([variation(batch, True) for batch in batches])
-        low, high = np.percentile(got, (5, 95), axis=0)
-        errors = np.linalg.norm((got - wanted).reshape(len(got), -1), axis=1) / np.linalg.norm(wanted)
-        about = targets.get(f"{axis}/variation")
-        out.append(
-            Correlation(
-                axis=axis,
-                wanted=wanted,
-                mean=got.mean(0),
-                low=low,
-                high=high,
-                planes=len(slices),
-                of=count,
-                error=float(errors.mean()),
-                variation_wanted=None if about is None else float(about),
-                variation=(float(rough.mean()), *(float(v) for v in np.percentile(rough, (5, 95)))),  # type: ignore[arg-type]
-            )
-        )
-    return out
+    return [
+        _correlation(phase, axis, found[axis] == phase.label, chosen[axis], count[axis], targets)
+        for phase in of or phases({}, targets)
+        for axis in chosen
+        if f"{axis}/s2" in targets
+    ]
+
+
+def _correlation(
+    phase: Phase,
+    axis: str,
+    slices: NDArray[np.bool_],
+    chosen: NDArray[np.int64],
+    count: int,
+    targets: Mapping[str, NDArray[Any]],
+) -> Correlation:
+    """Of the planes numbered `chosen` out of `count`, whose indicators are `slices` (planes, rows, columns)."""
+    prefix = f"{axis}/{phase.source}" if f"{axis}/{phase.source}/s2" in targets else axis
+    most = min(slices.shape[1:]) // 2
+    wanted = _cropped(targets[f"{prefix}/s2"], most)
+    own = wanted[None]
+    if f"{prefix}/slices/s2" in targets:  # a graded material
+        own = _cropped(targets[f"{prefix}/slices/s2"][chosen], most)
+    about = targets.get(f"{prefix}/variation")
+    batches = [slices[k : k + _BATCH].astype(np.float64) for k in range(0, len(slices), _BATCH)]
+    got = np.concatenate([two_point(batch, wanted.shape[1] - 1, True) for batch in batches])
+    rough = np.concatenate([variation(batch, True) for batch in batches])
+    low, high = np.percentile(got, (5, 95), axis=0)
+    errors = np.linalg.norm(got - own, axis=(1, 2)) / np.linalg.norm(own, axis=(1, 2)).mean()
+    return Correlation(
+        phase=phase,
+        axis=axis,
+        wanted=wanted,
+        mean=got.mean(0),
+        low=low,
+        high=high,
+        planes=len(slices),
+        of=count,
+        error=float(errors.mean()),
+        variation_wanted=None if about is None else float(about),
+        variation=(float(rough.mean()), *(float(v) for v in np.percentile(rough, (5, 95)))),  # type: ignore[arg-type]
+    )

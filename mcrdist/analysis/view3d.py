@@ -1,9 +1,10 @@
-"""The described phase as a closed surface for the report's turning view."""
+"""Phases as closed surfaces for the report's turning view."""
 
 from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from mcrdist.analysis.slices import indicator
+from mcrdist.analysis.material import Phase
 from mcrdist.store.volume import Volume
 
 #: Grid points along the longest edge, and triangles: more looks no better on a screen and weighs megabytes.
@@ -22,11 +23,16 @@ _EDGE, _TRIANGLES = 88, 220_000
 _CHORD = 6.0
 #: Vertex coordinates are stored as 16-bit integers, in this fraction of a grid spacing.
 _FINE = 256
+#: A lone phase is of another colour inside than on the faces of the box.
+_LONE = "#d8a25a"
+#: Level at which the surface of a lone phase is drawn, and of one of several: two phases that touch would share one
+#: surface at a half, and flicker.
+_HALF, _APART = 0.5, 0.53
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Closed surface of the described phase in a block of the volume.
+    """Closed surface of a phase in a block of the volume.
 
     Attributes
     ----------
@@ -50,15 +56,19 @@ class Surface:
     block: tuple[int, ...]
 
 
-def _mean_chord(volume: Volume) -> float:
-    """Mean length in voxels of either phase along a line, from a corner of the volume."""
-    corner = indicator(volume.read(volume.phase(), (slice(128),) * 3))
-    changes = [np.diff(corner, axis=axis).mean() for axis in range(3)]
+def _corner(volume: Volume) -> NDArray[np.uint8]:
+    """Labels in a corner of the volume, enough to know the structure by."""
+    return volume.read(volume.phase(), (slice(128),) * 3)
+
+
+def _mean_chord(corner: NDArray[np.uint8], label: int) -> float:
+    """Mean length in voxels of a phase and its complement along a line."""
+    changes = [np.diff(corner == label, axis=axis).mean() for axis in range(3)]
     return 1.0 / max(float(max(changes)), 1e-9)
 
 
-def _grid(volume: Volume, edge: int, chord: float) -> tuple[NDArray[np.float32], list[int]]:
-    """The phase as a smooth function on at most `edge`³ points, and the voxels that these stand for.
+def _grid(volume: Volume, label: int, edge: int, chord: float) -> tuple[NDArray[np.float32], list[int]]:
+    """A phase as a smooth function on at most `edge`³ points, and the voxels that these stand for.
 
     The whole volume if its structure survives at that resolution, else as large a corner as does.
     """
@@ -68,7 +78,7 @@ def _grid(volume: Volume, edge: int, chord: float) -> tuple[NDArray[np.float32],
     array = volume.phase(level)
     block = [min(n, math.floor(edge * factor)) for n in volume.shape]
     part = tuple(slice(min(n, -(-b // 2**level))) for n, b in zip(array.shape, block, strict=True))
-    field = indicator(volume.read(array, part)).astype(np.float32)
+    field = (volume.read(array, part) == label).astype(np.float32)
     modes = ["wrap" if b == n else "nearest" for b, n in zip(block, volume.shape, strict=True)]
     factor /= 2**level
     # Averaging over a cell before sampling keeps what a coarser grid can show and removes the staircase.
@@ -81,25 +91,43 @@ def _grid(volume: Volume, edge: int, chord: float) -> tuple[NDArray[np.float32],
     return field, block
 
 
-def surface(volume: Volume) -> Surface | None:
-    """Closed surface of the described phase; None where there is only one phase."""
-    edge, chord = _EDGE, _mean_chord(volume)
+def surfaces(volume: Volume, labels: Sequence[int]) -> list[Surface | None]:
+    """Closed surfaces of phases, on one grid and in one block; None for a phase that has none there."""
+    corner = _corner(volume)
+    edge, chord = _EDGE, min(_mean_chord(corner, label) for label in labels)
+    level = _HALF if len(labels) == 1 else _APART
     while True:
-        field, block = _grid(volume, edge, chord)
-        if not field.min() < 0.5 < field.max():
-            return None
-        # Far below the level outside, so that the caps are flat and lie in the outermost planes of points.
-        padded = np.pad(field, 1, constant_values=-1e4)
-        vertices, triangles, _, _ = marching_cubes(padded, 0.5, allow_degenerate=False)
-        if len(triangles) <= _TRIANGLES or edge <= 24:
-            break
-        edge = int(edge * (_TRIANGLES / len(triangles)) ** (1 / 3) * 0.97)
+        found = [_surface(volume, *_grid(volume, label, edge, chord), level) for label in labels]
+        triangles = sum(len(one.triangles) for one in found if one is not None)
+        if triangles <= _TRIANGLES or edge <= 24:
+            return found
+        edge = int(edge * (_TRIANGLES / triangles) ** (1 / 3) * 0.97)
+
+
+def _surface(
+    volume: Volume, field: NDArray[np.float32], block: Sequence[int], level: float
+) -> Surface | None:
+    """Where a field crosses a level, closed by the faces of the block."""
+    if not field.min() < level < field.max():
+        return None
+    # Far below the level outside, so that the caps are flat and lie in the outermost planes of points.
+    padded = np.pad(field, 1, constant_values=-1e4)
+    vertices, triangles, _, _ = marching_cubes(padded, level, allow_degenerate=False)
     vertices = vertices - 1
     last = np.array(field.shape) - 1
     at_wall = np.concatenate([vertices < 1e-2, vertices > last - 1e-2], axis=1)
     cap = at_wall[triangles].all(axis=1).any(axis=1)
     extent = np.array(block) * np.array(volume.voxel_size)
     return Surface(np.clip(vertices, 0, last), triangles, cap, extent, tuple(block))
+
+
+def drawn(volume: Volume, phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The phases to draw: of several, all but the most frequent one, which would hide the others."""
+    if len(phases) == 1:
+        return tuple(phases)
+    corner = _corner(volume)
+    shares = [float((corner == phase.label).mean()) for phase in phases]
+    return tuple(phase for k, phase in enumerate(phases) if k != int(np.argmax(shares)))
 
 
 def _typed(array: NDArray[Any], dtype: str) -> dict[str, str]:
@@ -124,24 +152,33 @@ def _mesh(
     return trace | {"lighting": lighting, "lightposition": {"x": -4e4, "y": 9e4, "z": -8e4}}
 
 
-def figure(volume: Volume) -> dict[str, Any] | None:
-    """The plotly figure (plain JSON: data, layout, and `block`, the voxels shown) of the phase's surface.
+def figure(volume: Volume, phases: Sequence[Phase]) -> dict[str, Any] | None:
+    """The plotly figure (plain JSON: data, layout, and `block`, the voxels shown) of the surfaces of `phases`.
 
-    None where there is no surface.
+    None where there is no surface: one phase only, or a single plane.
     """
-    found = surface(volume)
-    if found is None:
+    if min(volume.shape) < 2:
+        return None
+    pairs = zip(phases, surfaces(volume, [phase.label for phase in phases]), strict=True)
+    found = [(phase, surface) for phase, surface in pairs if surface is not None]
+    if not found:
         return None
     inside = {"ambient": 0.38, "diffuse": 0.8, "specular": 0.1, "roughness": 0.55, "fresnel": 0.1}
     faces = {"ambient": 0.55, "diffuse": 0.6, "specular": 0.02, "roughness": 0.9, "fresnel": 0.0}
     traces = [
-        _mesh(found.vertices, found.triangles[part], colour, lighting)
-        for part, colour, lighting in ((~found.cap, "#d8a25a", inside), (found.cap, "#274b78", faces))
+        _mesh(surface.vertices, surface.triangles[part], colour, lighting)
+        for phase, surface in found
+        for part, colour, lighting in (
+            (~surface.cap, _LONE if len(phases) == 1 else phase.colour, inside),
+            (surface.cap, phase.colour, faces),
+        )
         if part.any()
     ]
-    corner = (np.ceil(found.vertices.max(0)) * _FINE).astype(int)
+    largest = np.max([surface.vertices.max(0) for _, surface in found], axis=0)
+    corner = (np.ceil(largest) * _FINE).astype(int)
     traces.append(_box(*(int(n) for n in corner[::-1])))
-    aspect = 2.15 * found.extent[::-1] / np.linalg.norm(found.extent)
+    one = found[0][1]
+    aspect = 2.15 * one.extent[::-1] / np.linalg.norm(one.extent)
     hidden = {"visible": False, "showspikes": False}
     layout = {
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
@@ -159,7 +196,7 @@ def figure(volume: Volume) -> dict[str, Any] | None:
             "dragmode": "orbit",
         },
     }
-    return {"data": traces, "layout": layout, "block": list(found.block)}
+    return {"data": traces, "layout": layout, "block": list(one.block)}
 
 
 def _box(nx: int, ny: int, nz: int) -> dict[str, Any]:

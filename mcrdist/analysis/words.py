@@ -15,7 +15,20 @@ CLOSE, FAIR = 0.02, 0.05
 #: Fraction of undecided voxels above which rounding is mentioned as a cost.
 GREY = 0.02
 
-DESCRIPTORS = {"s2": "S₂", "variation": "variation", "volume_fraction": "volume fraction"}
+_DESCRIPTORS = {"s2": "S₂", "s3": "S₃", "cross_correlation": "cross-correlation", "gram": "Gram matrices"}
+
+
+def descriptor(name: str) -> str:
+    """A descriptor for people: "lineal path" for "lineal_path", "S₂ at 1/4 resolution" for "s2@4"."""
+    plain, _, pooled = name.partition("@")
+    said = _DESCRIPTORS.get(plain, plain.replace("_", " "))
+    return f"{said} at 1/{pooled} resolution" if pooled else said
+
+
+def mean(values: Iterable[Any]) -> float | None:
+    """The mean of what are figures among the values; None without one."""
+    numbers = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -65,11 +78,14 @@ def memory(size: Any) -> str:
 
 
 def shape(values: Iterable[int] | None) -> str:
-    """(nz, ny, nx) as "128³" or "96 × 128 × 160"."""  # noqa: RUF002
+    """(nz, ny, nx) as "128³" or "96 × 128 × 160"; a single plane as "256²"."""  # noqa: RUF002
     if not values:
         return DASH
     sizes = [int(n) for n in values]
-    return f"{sizes[0]}³" if len(set(sizes)) == 1 else f"{_NBSP}×{_NBSP}".join(map(str, sizes))  # noqa: RUF001
+    sizes = sizes[1:] if len(sizes) == 3 and sizes[0] == 1 else sizes
+    if len(set(sizes)) == 1 and len(sizes) in (2, 3):
+        return f"{sizes[0]}{'²' if len(sizes) == 2 else '³'}"
+    return f"{_NBSP}×{_NBSP}".join(map(str, sizes))  # noqa: RUF001
 
 
 def dig(data: Mapping[str, Any], *keys: str) -> Any:
@@ -119,9 +135,10 @@ def verdict(summary: Mapping[str, Any], last: Mapping[str, Any] | None = None) -
             "fair": "The planes match the micrograph fairly.",
             "far": "The planes differ visibly from the micrograph.",
         }[tone]
+        where = f" on average ({percent(worst)} in the worst direction)" if len(rounded) > 1 else ""
         sentences.append(
-            f"A plane of the rounded volume differs from the wanted two-point correlation S₂ by "
-            f"{percent(mean)} on average ({percent(worst)} in the worst direction)."
+            "A plane of the rounded volume differs from the wanted two-point correlation S₂ by "
+            f"{percent(mean)}{where}."
         )
         if relaxed and mean > 1.5 * sum(relaxed) / len(relaxed) and mean > 0.005:
             before = percent(sum(relaxed) / len(relaxed))

@@ -11,18 +11,25 @@ from mcrdist.errors import InputError
 VERBS = {
     "reconstruct": "make a volume from a micrograph, or from one a direction",
     "characterize": "write the statistics of a micrograph, with a picture of them",
+    "weights": "get the network that Gram matrices need, once, and keep it",
     "doctor": "check versions, devices, memory, disk, and two processes talking to each other",
 }
-CONFIGURED = ("reconstruct", "characterize")  # verbs with a conf/VERB.yaml
+CONFIGURED = ("reconstruct", "characterize", "weights")  # verbs with a conf/VERB.yaml
+MULTIRUN = ("-m", "--multirun")  # options of reconstruct: a run for every combination of values
 
 _EXAMPLES = {
     "reconstruct": """\
   mcrdist reconstruct micrograph.path=sem.tif volume.size=128 run.dir=out seed=0
   mcrdist reconstruct micrograph.path=side.tif micrograph.z.path=top.tif volume.shape=[96,128,160]
   mcrdist reconstruct +experiment=quick micrograph.path=synthetic:gaussian
+  mcrdist reconstruct micrograph.path=sem.tif volume.size=64 seed=0,1,2,3 -m run.dir=ensemble
   torchrun --nproc-per-node 2 -m mcrdist reconstruct micrograph.path=sem.tif volume.size=256 run.dir=big""",
     "characterize": """\
   mcrdist characterize micrograph.path=sem.tif run.dir=out""",
+    "weights": """\
+  mcrdist weights
+  mcrdist weights weights.source=torchvision
+  mcrdist weights weights.source=vgg19.pth""",
     "doctor": """\
   mcrdist doctor""",
 }
@@ -34,7 +41,7 @@ def usage() -> str:
     return f"""\
 mcrdist: trustworthy 3-D microstructures from 2-D micrographs
 
-usage: mcrdist COMMAND [key=value ...] [--cfg | --help]
+usage: mcrdist COMMAND [key=value ...] [-m] [--cfg | --help]
 
 commands:
 {verbs}
@@ -42,6 +49,7 @@ commands:
 options:
   --help        this text; after a command, its settings with their meaning
   --cfg         after a command: print the settings that would be used, and stop
+  -m            after reconstruct: a run for every combination of values, seed=0,1,2,3
   --version     print the version
 
 examples:
@@ -67,13 +75,21 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
     options = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     for option in options:
-        if option not in ("-h", "--help", "--cfg"):
+        if option not in ("-h", "--help", "--cfg", *(MULTIRUN if verb == "reconstruct" else ())):
             raise InputError(f"{option}: unknown option; see mcrdist {verb} --help")
     if "-h" in options or "--help" in options:
         say(help_for(verb))
         return 0
     if verb not in CONFIGURED and (overrides or options):
         raise InputError(f"{(overrides + options)[0]}: {verb} takes no settings; e.g. mcrdist {verb}")
+    if any(option in MULTIRUN for option in options):
+        from mcrdist.commands.multirun import configurations
+        from mcrdist.commands.multirun import run as run_all
+
+        if "--cfg" in options:
+            say(configurations(overrides))
+            return 0
+        return run_all(overrides)
     if "--cfg" in options:
         from mcrdist.commands.compose import as_yaml
 

@@ -14,6 +14,7 @@ from mcrdist.config import keys, verify
 from mcrdist.errors import InputError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_QUOTES = "'\""
 
 
 def conf_dir() -> Path:
@@ -69,32 +70,20 @@ def as_yaml(verb: str, overrides: Sequence[str]) -> str:
 def _prepare(verb: str, override: str) -> str:
     """Return `override` as Hydra should see it.
 
-    * Text (paths, names) is taken as it was typed: file names have spaces, commas and leading zeros.
+    * Text (paths, names) is taken as it was typed: file names have spaces, commas and leading zeros. Where several
+      are accepted, commas between brackets make a list: ``[a.tif,b.tif]``.
     * Any key may be set, so that our own message about an unknown one is heard, with its suggestion.
     * ``experiment=quick`` works as ``+experiment=quick`` does.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    sign, key, value = _split(override)
-    if not value.strip():
-        raise InputError(f"{override}: expected a value after =, found nothing; {key}=null resets it")
-    check = keys(verb).get(key)
-    is_text = check is not None and check.literal
-    if is_text and value != "null" and value.lstrip()[0] not in "'\"":
-        value = _quoted(value)
+    sign, key, value = split(override)
+    if is_list(verb, key, value):
+        value = _quoted_list(value)
+    elif is_text(verb, key) and value != "null" and value.lstrip()[0] not in _QUOTES:
+        value = quoted(value)
     prepared = f"{sign}{key}={value}"
-    try:
-        parsed = OverridesParser.create().parse_override(prepared)
-    except HydraException as error:
+    if parsed(prepared, override).is_sweep_override():
         raise InputError(
-            f"{override}: expected key=value, found what cannot be read as one "
-            f"({_sentence(error, first=True)}); "
-            f"put quotes around text: {key}=\"'…'\""
-        ) from None
-    if parsed.is_sweep_override():
-        raise InputError(
-            f"{override}: expected one value, found several; start a run for each, or write a list as "
+            f"{override}: expected one value, found several; add -m for a run of each, or write a list as "
             f"{key}=[1,2]"
         )
     is_group = key == "experiment"
@@ -107,7 +96,35 @@ def _prepare(verb: str, override: str) -> str:
     return f"+{prepared}" if is_group else f"++{prepared}"
 
 
-def _split(override: str) -> tuple[str, str, str]:
+def is_text(verb: str, key: str) -> bool:
+    """Return whether `key` holds text that is taken as it is typed."""
+    check = keys(verb).get(key)
+    return check is not None and check.literal
+
+
+def is_list(verb: str, key: str, value: str) -> bool:
+    """Return whether `value` is typed as a list of texts, which `key` accepts too."""
+    check = keys(verb).get(key)
+    return check is not None and check.listed and bool(re.fullmatch(r"\s*\[.*,.*\]\s*", value, re.DOTALL))
+
+
+def parsed(prepared: str, override: str) -> Any:
+    """Return Hydra's reading of an override; messages show it as it was typed, `override`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(prepared)
+    except HydraException as error:
+        key = split(override)[1]
+        raise InputError(
+            f"{override}: expected key=value, found what cannot be read as one "
+            f"({_sentence(error, first=True)}); "
+            f"put quotes around text: {key}=\"'…'\""
+        ) from None
+
+
+def split(override: str) -> tuple[str, str, str]:
     """Return sign ("", "+" or "++"), key and value of an override."""
     if override.startswith("~"):
         key = override[1:].partition("=")[0]
@@ -120,14 +137,23 @@ def _split(override: str) -> tuple[str, str, str]:
         raise InputError(
             f"{override}: expected a setting of mcrdist, found one of Hydra's, which plays no part here"
         )
+    if not value.strip():
+        raise InputError(f"{override}: expected a value after =, found nothing; {key}=null resets it")
     return sign or "", key, value
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return `text` as a quoted string of Hydra's grammar, where backslashes matter before a quote only."""
     escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{chr(92) * trailing}'"
+
+
+def _quoted_list(text: str) -> str:
+    """Return "[a, 'b, c']" as a list of quoted strings; items in quotes keep their commas."""
+    items = re.findall(r"\s*('[^']*'|\"[^\"]*\"|[^,]*)\s*(?:,|$)", text.strip()[1:-1])
+    stripped = [item.strip() for item in items if item.strip()]
+    return f"[{','.join(item if item[0] in _QUOTES else quoted(item) for item in stripped)}]"
 
 
 def _sentence(error: Exception, first: bool = False) -> str:
@@ -155,4 +181,5 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _image_or_path(value: object) -> dict[str, object]:
-    return {"image": value, "path": None} if hasattr(value, "__array__") else {"path": value}
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return {"image": value, "path": None} if hasattr(first, "__array__") else {"path": value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,10 @@ def run(overrides: Sequence[str]) -> int:
 
 
 def closing(result: Run) -> str:
-    """Return the last words: paths, and the errors, rounded (relaxed), of every direction."""
+    """Return the last words: paths, and the errors, rounded (relaxed), of every direction.
+
+    Where there are several micrographs, how far they lie from their own mean stands in brackets.
+    """
     summary: dict[str, Any] = result.summary
     facts = []  # an interrupted run may not know much about itself
     if "shape" in summary:
@@ -42,26 +46,62 @@ def closing(result: Run) -> str:
         lines.append(f"report  {result.report}")
     errors = summary.get("errors") or {}
     if errors.get("rounded"):
-        lines += ["", *_error_table(errors["rounded"], errors.get("relaxed") or {})]
+        lines += [
+            "",
+            *_error_table(errors["rounded"], errors.get("relaxed") or {}, summary.get("spread") or {}),
+        ]
+    if summary.get("phases"):
+        lines += ["", *_fraction_table(summary["phases"])]
     return "\n".join(lines)
 
 
-def _error_table(rounded: dict[str, Any], relaxed: dict[str, Any]) -> list[str]:
-    """Return a line a descriptor with a column a direction."""
-    axes = list(rounded)
-    names = list(dict.fromkeys(name for axis in axes for name in rounded[axis]))
-    heading = "error, rounded (relaxed)"
-    lines = [f"{heading:<26}" + "".join(f"{axis:<22}" for axis in axes).rstrip()]
+Errors = dict[str, dict[str, float | None]]
+
+
+def _error_table(rounded: Errors, relaxed: Errors, spread: Errors) -> list[str]:
+    """Return a line a descriptor with a column a direction; diagonal ones, of which there are six, share one."""
+    columns: dict[str, list[str]] = {}
+    for direction in rounded:
+        columns.setdefault(direction if len(direction) == 1 else "diagonals", []).append(direction)
+    names = list(dict.fromkeys(name for errors in rounded.values() for name in errors))
+    heading, first, width = "error, rounded (relaxed)", 26, 22
+    if spread:
+        heading, first, width = f"{heading} [of the micrographs]", 48, 30
+    lines = [f"{heading:<{first}}" + "".join(f"{column:<{width}}" for column in columns).rstrip()]
     for name in names:
-        cells = [_cell(rounded[axis].get(name), relaxed.get(axis, {}).get(name)) for axis in axes]
-        lines.append(f"{name.replace('_', ' '):<26}" + "".join(f"{cell:<22}" for cell in cells).rstrip())
+        cells = [
+            _cell(*(_mean(part, of, name) for part in (rounded, relaxed, spread))) for of in columns.values()
+        ]
+        row = f"{name.replace('_', ' '):<{first}}" + "".join(f"{cell:<{width}}" for cell in cells)
+        lines.append(row.rstrip())
     return lines
 
 
-def _cell(rounded: float | None, relaxed: float | None) -> str:
+def _mean(errors: Errors, directions: Sequence[str], name: str) -> float | None:
+    """Return the mean error over directions, or None where one is not known."""
+    found = [errors.get(direction, {}).get(name) for direction in directions]
+    known = [value for value in found if value is not None and math.isfinite(value)]
+    return sum(known) / len(known) if len(known) == len(found) else None
+
+
+def _cell(rounded: float | None, relaxed: float | None, spread: float | None) -> str:
     if rounded is None:
         return "-"
-    return f"{rounded:.2%}" + (f" ({relaxed:.2%})" if relaxed is not None else "")
+    told = f"{rounded:.2%}" + (f" ({relaxed:.2%})" if relaxed is not None else "")
+    return told if spread is None else f"{told} [{spread:.2%}]"
+
+
+def _fraction_table(phases: dict[str, Any]) -> list[str]:
+    """Return a line a phase: the volume fraction of the rounded volume, and the one wanted in each direction."""
+    heading = "volume fraction"
+    axes = list(next(iter(phases.values()))["volume_fraction"]["target"])
+    axes = [axis for axis in axes if len(axis) == 1]
+    lines = [f"{heading:<26}" + "".join(f"{'wanted ' + axis:<22}" for axis in axes) + "rounded"]
+    for label, phase in phases.items():
+        fractions = phase["volume_fraction"]
+        wanted = "".join(f"{fractions['target'][axis]:<22.4f}" for axis in axes)
+        lines.append(f"{'phase ' + label:<26}{wanted}{fractions['rounded']:.4f}")
+    return lines
 
 
 def duration(seconds: float) -> str:

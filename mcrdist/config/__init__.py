@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mcrdist.config.descriptors import DescriptorConfig
+from mcrdist.config.interpolate import INTERPOLATE, InterpolateConfig, build_interpolate
 from mcrdist.config.kinds import choice, integer, text
-from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource
+from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource, require_images
 from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting, show
 from mcrdist.config.sections import (
+    MINIMUM_SIZE,
     VOLUME,
     ConditioningConfig,
     InitialConfig,
@@ -28,6 +30,7 @@ from mcrdist.config.sections import (
     RuntimeConfig,
     TargetConfig,
     VolumeConfig,
+    WeightsConfig,
 )
 from mcrdist.errors import InputError
 
@@ -37,6 +40,7 @@ __all__ = [
     "ConditioningConfig",
     "DescriptorConfig",
     "InitialConfig",
+    "InterpolateConfig",
     "LevelsConfig",
     "MicrographConfig",
     "MicrographSource",
@@ -47,11 +51,13 @@ __all__ = [
     "RuntimeConfig",
     "TargetConfig",
     "VolumeConfig",
+    "WeightsConfig",
     "characterize_from_mapping",
     "from_mapping",
     "keys",
     "to_mapping",
     "verify",
+    "weights_from_mapping",
 ]
 
 
@@ -75,6 +81,7 @@ class ReconstructConfig:
     target: TargetConfig = setting(section(TargetConfig), TargetConfig())
     descriptors: DescriptorConfig = setting(section(DescriptorConfig), DescriptorConfig())
     levels: LevelsConfig = setting(section(LevelsConfig), LevelsConfig())
+    interpolate: InterpolateConfig = InterpolateConfig()
     initial: InitialConfig = InitialConfig()
     conditioning: ConditioningConfig = setting(section(ConditioningConfig), ConditioningConfig())
     method: Literal["descriptors", "gaussian"] = setting(choice("descriptors", "gaussian"), "descriptors")
@@ -137,24 +144,54 @@ def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
             "use initial=file"
         )
     # Read here when absent, so that the message about a missing image or size is theirs.
-    micrograph = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
+    micrograph = _micrograph(given)
+    interpolate = build_interpolate(given.pop("interpolate", {}), "interpolate", micrograph)
     volume = given.pop("volume", None) or VOLUME(None, "volume")
     _check_together(given, volume.shape)
-    return ReconstructConfig(micrograph=micrograph, volume=volume, initial=initial, **given)
+    if interpolate.along is not None and volume.shape[0] == 1:
+        raise InputError(
+            f"interpolate.along: expected null for a single plane, found {interpolate.along}; make a volume of "
+            f"{MINIMUM_SIZE} planes or more"
+        )
+    return ReconstructConfig(
+        micrograph=micrograph, volume=volume, interpolate=interpolate, initial=initial, **given
+    )
+
+
+def _micrograph(given: dict[str, Any]) -> MicrographConfig:
+    """Take the micrographs out of `given`: there must be some, unless a file of targets replaces them."""
+    micrograph: MicrographConfig = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
+    path = given.get("target", TargetConfig()).path
+    if path is None:
+        require_images(micrograph, "micrograph")
+    elif micrograph != MicrographConfig() or micrograph.image is not None:
+        unused = [f.name for f in dataclasses.fields(MicrographConfig) if f.compare]
+        name = next((n for n in unused if getattr(micrograph, n) != getattr(MicrographConfig(), n)), "path")
+        raise InputError(
+            f"micrograph.{name}: expected its default with target.path={show(path)}, which takes the micrograph's "
+            f"place, found another value; give one of the two"
+        )
+    return micrograph
 
 
 def _build_characterize(given: dict[str, Any], key: str) -> CharacterizeConfig:
-    micrograph = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
+    micrograph = _micrograph(given)
     _check_together(given, None)
     return CharacterizeConfig(micrograph=micrograph, **given)
 
 
 _RECONSTRUCT = Section(
-    {"micrograph": MICROGRAPH, "volume": VOLUME} | _INITIAL | checks_of(ReconstructConfig), _build_reconstruct
+    {"micrograph": MICROGRAPH, "volume": VOLUME, "interpolate": INTERPOLATE}
+    | _INITIAL
+    | checks_of(ReconstructConfig),
+    _build_reconstruct,
 )
 _CHARACTERIZE = Section({"micrograph": MICROGRAPH} | checks_of(CharacterizeConfig), _build_characterize)
+_WEIGHTS = Section(
+    {"weights": section(WeightsConfig)}, lambda given, key: given.get("weights", WeightsConfig())
+)
 
-_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE}
+_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE, "weights": _WEIGHTS}
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
@@ -181,6 +218,12 @@ def characterize_from_mapping(mapping: Mapping[str, Any]) -> CharacterizeConfig:
     """Return the validated configuration of a characterisation; see :func:`from_mapping`."""
     verify("characterize", mapping)
     config: CharacterizeConfig = _CHARACTERIZE(mapping, "")
+    return config
+
+
+def weights_from_mapping(mapping: Mapping[str, Any]) -> WeightsConfig:
+    """Return the validated configuration of `mcrdist weights`; see :func:`from_mapping`."""
+    config: WeightsConfig = _WEIGHTS(mapping, "")
     return config
 
 
@@ -216,7 +259,11 @@ def _plain(value: Any) -> Any:
             f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "image"
         }
         if isinstance(value, MicrographSource) and value.image is not None:
-            shape = "x".join(map(str, value.image.shape))
-            plain["path"] = f"<array {shape} {value.image.dtype}>"
+            names = [_array_name(one.image) for one in value.each]
+            plain["path"] = names if isinstance(value.image, tuple) else names[0]
         return plain
     return list(value) if isinstance(value, tuple) else value
+
+
+def _array_name(image: Any) -> str:
+    return f"<array {'x'.join(map(str, image.shape))} {image.dtype}>"

@@ -6,10 +6,22 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from mcrdist.config.kinds import choice, integer, number, some_integers, some_texts, text
+from mcrdist.config.kinds import (
+    choice,
+    integer,
+    number,
+    some_choices,
+    some_classes,
+    some_integers,
+    text,
+)
 from mcrdist.config.schema import Section, section, setting
 
-VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_4")
+VGG_LAYERS = tuple(
+    f"relu{block}_{place}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for place in range(1, count + 1)
+)
+#: The last one of each block.
+VGG_DEFAULT = ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_4")
 
 
 def _weight(default: float) -> float:
@@ -82,7 +94,7 @@ class GramConfig:
     """Gram matrices of VGG-19 features."""
 
     weight: float = _weight(0.0)
-    layers: tuple[str, ...] = setting(some_texts("names of layers", example="[relu1_2,relu2_2]"), VGG_LAYERS)
+    layers: tuple[str, ...] = setting(some_choices(*VGG_LAYERS, example="[relu1_2,relu2_2]"), VGG_DEFAULT)
     weights: str | None = setting(
         text("the path of a file", optional=True, example="vgg19.safetensors"), None
     )
@@ -110,7 +122,7 @@ class DescriptorConfig:
     cross_correlation: CrossCorrelationConfig = setting(
         section(CrossCorrelationConfig), CrossCorrelationConfig()
     )
-    extra: tuple[str, ...] = setting(some_texts("module:Class", example="[mine:Coarseness]"), ())
+    extra: tuple[str, ...] = setting(some_classes(example="[mine:Coarseness]"), ())
 
     @property
     def weights(self) -> dict[str, float]:

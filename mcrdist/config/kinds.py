@@ -134,6 +134,18 @@ def some_integers(minimum: int, **options: Any) -> Check:
     return Check(f"a list of integers of at least {minimum}", convert, **options)
 
 
+def some_choices(*values: str, **options: Any) -> Check:
+    """Return a check for a list of one or more of a few names; kept as a tuple."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+            return INVALID
+        items = list(value)
+        return tuple(items) if items and all(item in values for item in items) else INVALID
+
+    return Check(f"a list of {', '.join(values[:-1])} or {values[-1]}", convert, **options)
+
+
 def some_texts(expected: str, **options: Any) -> Check:
     """Return a check for a list of texts that are not empty; kept as a tuple."""
 
@@ -144,3 +156,44 @@ def some_texts(expected: str, **options: Any) -> Check:
         return tuple(items) if all(isinstance(item, str) and item.strip() for item in items) else INVALID
 
     return Check(f"a list of {expected}", convert, **options)
+
+
+def text_or_texts(expected: str, **options: Any) -> Check:
+    """Return a check for text as :func:`text` takes it, or a list of such texts; kept as a tuple."""
+    one = text(expected)
+
+    def convert(value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return one.convert(value)
+        items = tuple(one.convert(item) for item in value)
+        return INVALID if not items or INVALID in items else items
+
+    return Check(f"{expected}, or a list of them", convert, literal=True, listed=True, **options)
+
+
+def some_numbers(minimum: float, maximum: float, **options: Any) -> Check:
+    """Return a check for a number in [minimum, maximum], or a list of such numbers; kept as a tuple."""
+    one = number(minimum, maximum)
+
+    def convert(value: object) -> object:
+        items = tuple(one.convert(item) for item in (value if isinstance(value, list | tuple) else [value]))
+        return INVALID if not items or INVALID in items else items
+
+    return Check(f"{one.expected}, or a list of them", convert, **options)
+
+
+def some_classes(**options: Any) -> Check:
+    """Return a check for a list of classes, each as text or, from Python, itself; kept as a tuple of texts."""
+
+    def text(item: object) -> str | None:
+        if isinstance(item, type):
+            return f"{item.__module__}:{item.__qualname__}"
+        return item if isinstance(item, str) and item.strip() else None
+
+    def convert(value: object) -> object:
+        if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+            return INVALID
+        items = [text(item) for item in value]
+        return INVALID if None in items else tuple(items)
+
+    return Check("a list of module:Class", convert, **options)

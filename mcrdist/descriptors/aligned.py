@@ -22,7 +22,10 @@ def aligned(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.devic
 
 
 def bmm(a: Tensor, b: Tensor) -> Tensor:
-    """``torch.bmm`` of (S, M, K) and (S, K, N), aligned; factors that are not are copied, expanded ones are not."""
+    """``torch.bmm`` of (S, M, K) and (S, K, N), aligned; factors that are not are copied.
+
+    Expanded ones, and transposed ones of stacks that are aligned, are taken as they are.
+    """
     shape = (a.shape[0], a.shape[1], b.shape[2])
     if a.device.type != "cpu":
         return torch.bmm(a, b)
@@ -31,8 +34,8 @@ def bmm(a: Tensor, b: Tensor) -> Tensor:
 
 def _in_line(stack: Tensor) -> Tensor:
     bytes_between = stack.stride(0) * stack.dtype.itemsize
-    rows = stack.shape[2] if stack.stride(1) == stack.shape[2] and stack.stride(2) == 1 else 0
-    if bytes_between % LINE == 0 and rows and stack.data_ptr() % LINE == 0:
+    dense = stack.stride()[1:] in ((stack.shape[2], 1), (1, stack.shape[1]))
+    if bytes_between % LINE == 0 and dense and stack.data_ptr() % LINE == 0:
         return stack
     copy = aligned((stack.shape[0], stack.shape[1], stack.shape[2]), stack.dtype, stack.device)
     return copy.copy_(stack)

@@ -181,6 +181,11 @@ class Term(ABC):
         """The part of the loss that fades as the slices come near their targets."""
         return self.loss(error)
 
+    @property
+    def redraws(self) -> bool:
+        """Whether the descriptor has random parts that `redraw` takes anew."""
+        return type(self).redraw is not Term.redraw
+
     def redraw(self, round: int) -> None:
         """Take the random parts of the descriptor anew, if it has any: the same for the same round."""
         del round

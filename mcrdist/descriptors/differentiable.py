@@ -54,7 +54,7 @@ class DifferentiableTerm(Term):
             with torch.set_grad_enabled(gradient is not None):
                 part.requires_grad_(gradient is not None)
                 residual = (self._descriptor.measure(part) - target) / self.scale
-                squares = residual.flatten(1).square()
+                squares = residual.reshape(len(residual), -1).square()
                 loss = squares.to(torch.float64).sum(1)
             if gradient is not None:
                 (own,) = torch.autograd.grad(loss.sum() * (self.weight * share), part)

@@ -18,7 +18,7 @@ from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Ter
 Mode = Literal["match", "minimize", "constrain"]
 
 
-def variation(slices: NDArray[np.float64], periodic: bool) -> NDArray[np.float64]:
+def variation(slices: NDArray[np.float64], periodic: bool, smoothing: float = 0.0) -> NDArray[np.float64]:
     """Mean absolute difference to the two in-plane neighbours, per pixel (Eq. 5 over I·J).
 
     Parameters
@@ -26,6 +26,8 @@ def variation(slices: NDArray[np.float64], periodic: bool) -> NDArray[np.float64
     slices : array (S, H, W)
     periodic : bool
         Count the pairs across the border too; without them the mean is over the pairs inside.
+    smoothing : float
+        Of the absolute value, see `VariationTerm`: of no consequence where all voxels are 0 or 1.
 
     Returns
     -------
@@ -33,13 +35,21 @@ def variation(slices: NDArray[np.float64], periodic: bool) -> NDArray[np.float64
     """
     total = np.zeros(len(slices))
     for axis in (1, 2):
-        steps = np.abs(np.diff(slices, axis=axis))
+        steps = _lengths(np.diff(slices, axis=axis), smoothing)
         if periodic:
-            wrap = np.abs(np.take(slices, 0, axis) - np.take(slices, -1, axis))
+            wrap = _lengths(np.take(slices, 0, axis) - np.take(slices, -1, axis), smoothing)
             total += (steps.sum((1, 2)) + wrap.sum(1)) / slices[0].size
         else:
             total += steps.mean((1, 2))
     return total
+
+
+def _lengths(steps: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
+    """The smoothed absolute value, 0 and 1 at 0 and 1."""
+    if math.isinf(smoothing):
+        return np.square(steps)
+    root = np.sqrt(np.square(steps) + smoothing**2)
+    return np.asarray((root - smoothing) / (math.sqrt(1.0 + smoothing**2) - smoothing))
 
 
 class VariationTerm(Term):
@@ -175,8 +185,8 @@ class Variation(Descriptor):
         self.smoothing, self.mode = smoothing, mode
 
     def describe(self, image: Floats, periodic: bool) -> Floats:
-        """Variation of one image (H, W), an array without dimensions."""
-        return np.asarray(variation(image[None], periodic)[0])
+        """Variation of one image (H, W), an array without dimensions; of grey steps as the term sees them."""
+        return np.asarray(variation(image[None], periodic, self.smoothing)[0])
 
     def term(self, targets: Mapping[str, Floats], weight: float, grid: SliceGrid) -> VariationTerm:
         return VariationTerm(targets["variation"], weight, self.smoothing, grid, self.mode)

@@ -32,6 +32,8 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 TARGETS = "targets.npz"
 VOLUME = "volume.zarr"
+#: In the directory that holds the run directories of a sweep.
+SWEEP = "sweep.json"
 
 _PACKAGES = (
     "torch",
@@ -83,8 +85,10 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, key: str = "run.dir") -> None:
     """Write a file so that a reader, or a power cut, sees the old content or the new, never half of it.
+
+    `key` is the setting that says where, for messages.
 
     Raises
     ------
@@ -92,7 +96,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         The disk is full or the place cannot be written to; the old content stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
+    with writing(path, key):
         try:
             with open(temporary, "wb") as file:
                 file.write(content)

@@ -4,7 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const read = (id) => ($(id) ? JSON.parse($(id).textContent) : null);
   const view = read("view"), mesh = read("mesh");
-  const axes = ["z", "y", "x"], plane = { z: ["y", "x"], y: ["z", "x"], x: ["z", "y"] };
+  const axes = view ? view.axes : [], plane = { z: ["y", "x"], y: ["z", "x"], x: ["z", "y"] };
 
   /* Slices ------------------------------------------------------------------------------------- */
   const at = {};
