@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mcrdist.config import CharacterizeConfig, to_mapping
+from mcrdist.directions import ORTHOGONAL
 from mcrdist.parallel.comm import Comm
 from mcrdist.store.run import RunDirectory, environment, write_atomically
-from mcrdist.targets import load_targets
+from mcrdist.targets import Targets, load_targets
+from mcrdist.targets.base import npz
+from mcrdist.targets.measure import measure
+from mcrdist.targets.pymks import lay_out
 
 PICTURE = "targets.png"
+#: Two-point statistics in PyMKS's layout.
+STATISTICS = "s2_pymks"
 
 
 def characterize(config: CharacterizeConfig) -> Path:
-    """Write ``targets.npz`` and its picture into the run directory; return that directory.
+    """Write ``targets.npz``, two-point statistics and a picture into the run directory; return that directory.
 
     Every rank may call this; the first does the work, and the others learn what came of it.
 
@@ -31,8 +42,33 @@ def _describe(config: CharacterizeConfig) -> Path:
     from mcrdist.analysis import targets_figure  # plotting libraries take a second to load
 
     targets = load_targets(config.micrograph, config.target)
+    found = measure(targets, config.descriptors, ORTHOGONAL, _shape(targets)).targets
     where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
     run = RunDirectory.create(where, to_mapping(config), environment())
-    write_atomically(run.targets, targets.npz())
+    write_atomically(run.targets, npz(targets.arrays(found)))
+    s2 = {name: lay_out([target.values["s2"][0] for target in one]) for name, one in found.items()}
+    for name, values in _shared(s2).items():
+        write_atomically(run.path / name, _npy(values))
     targets_figure(run.targets, run.path / PICTURE)
     return run.path
+
+
+def _shape(targets: Targets) -> tuple[int, int, int]:
+    """Of a volume whose slices are as large as the smallest image, or hold the window of lags."""
+    sides = [min(image.shape) for image in targets.images().values()]
+    side = max(2 * targets.lags, min(sides, default=0))
+    return side, side, side
+
+
+def _shared(s2: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """By file name: one for all directions where they agree, else one each."""
+    first = next(iter(s2.values()))
+    if all(np.array_equal(first, other) for other in s2.values()):
+        return {f"{STATISTICS}.npy": first}
+    return {f"{STATISTICS}_{name}.npy": values for name, values in s2.items()}
+
+
+def _npy(values: NDArray[np.float64]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()

@@ -10,6 +10,7 @@ non-negative one whose projections come nearest to what the three micrographs as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -231,8 +232,17 @@ def start(
     field = gaussian_field(slab, comm, kernel, seed, level, stream)
     fraction = float(np.mean([wish.fraction for wish in wishes.values()]))
     if grey:
-        origins = [(wish.s2[wish.s2.shape[1] - 1, 0], wish.fraction) for wish in wishes.values()]
-        deviation = float(np.sqrt(np.mean([square - mean**2 for square, mean in origins])))
-        return field.mul_(deviation).add_(fraction).clamp_(0.0, 1.0)
+        return field.mul_(math.sqrt(variance(wishes))).add_(fraction).clamp_(0.0, 1.0)
+    return softened(field, fraction, slab, comm)
+
+
+def variance(wishes: Mapping[str, Wish]) -> float:
+    """Of the averaged micrographs, mean over the axes."""
+    origins = [(wish.s2[wish.s2.shape[1] - 1, 0], wish.fraction) for wish in wishes.values()]
+    return float(np.mean([square - mean**2 for square, mean in origins]))
+
+
+def softened(field: Tensor, fraction: float, slab: Slab, comm: Comm) -> Tensor:
+    """Cut a field of unit variance at the volume fraction, with a ramp of grey at its interfaces; in place."""
     threshold = cut(field, fraction, comm, int(np.prod(slab.shape)))
     return field.sub_(threshold).div_(2.0 * SOFTNESS).add_(0.5).clamp_(0.0, 1.0)

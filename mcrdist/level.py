@@ -18,16 +18,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist.annealing.volume import anneal_volume
 from mcrdist.config import ReconstructConfig
+from mcrdist.descent import Descent
 from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
 from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.directions import Direction
+from mcrdist.look import Held
 from mcrdist.multigrid import Level
-from mcrdist.objective import Evaluation, Held, Objective
+from mcrdist.objective import Evaluation, Objective
+from mcrdist.optimize.exchange import exchange_descent
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
-from mcrdist.optimize.lbfgsb import Options, State, minimize
+from mcrdist.optimize.minimizer import Options, State
+from mcrdist.optimize.yeong_torquato import AnnealState
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import plane_noise
@@ -49,6 +54,8 @@ GREY_ITERATIONS = 25
 GREY_LEFT = 2e-3
 #: Rounds of voxel flips.
 FLIP_ROUNDS = 100
+#: Exchanges of two voxels that are tried in a single plane.
+EXCHANGES = 2000
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,15 @@ class Grid:
     def fractions(self, channel: int) -> dict[str, float]:
         """Volume fraction of a phase wanted in each direction."""
         return {name: targets[channel].fraction for name, targets in self._targets.items()}
+
+    def spread(self) -> dict[str, dict[str, float]]:
+        """How far several micrographs lie from their mean, by direction and descriptor; means over phases."""
+        found: dict[str, dict[str, float]] = {}
+        for direction, targets in self._targets.items():
+            for name in dict.fromkeys(name for target in targets for name in target.spread):
+                each = [target.spread[name] for target in targets if name in target.spread]
+                found.setdefault(direction, {})[name] = float(np.mean(each))
+        return found
 
     def objective(
         self, smoothing: float, greyness: float | None = None, *, report: bool = False
@@ -180,7 +196,7 @@ class LevelSolver:
     ) -> None:
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
-        self._products = Products(comm, workers)
+        self._descent = Descent(config.optimizer, Products(comm, workers), workers.map)
         self._iterations = self._evaluations = 0
         self._loss = float("nan")
         self._gradient = torch.empty(0)
@@ -188,6 +204,8 @@ class LevelSolver:
     def solve(self, field: Tensor, finest: bool) -> Outcome:
         """Solve the level from `field` (planes, ny, nx) in [0, 1], which is overwritten."""
         options = self._config.optimizer
+        if options.name == "yeong_torquato":
+            return self._anneal(field)
         self._gradient = torch.empty_like(field)
         stop = self._descend(
             "relax",
@@ -213,6 +231,22 @@ class LevelSolver:
             stop = "interrupted"
         return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop)
 
+    def _anneal(self, field: Tensor) -> Outcome:
+        """Swap voxels of two phases, instead of all stages of a gradient method."""
+        objective = self._grid.objective(SMOOTHING)
+        sweeps, level = self._config.optimizer.iterations, self._grid.level
+        self._recorder.begin(level, self._count, "anneal", sweeps, objective)
+
+        def note(state: AnnealState, volume: Tensor) -> bool:
+            return self._recorder.note(state.sweep, state.energy, objective(volume, None), volume, None)
+
+        fraction = float(np.mean(list(self._grid.fractions(0).values())))
+        rng = np.random.default_rng([self._config.seed, level.number])
+        result = anneal_volume(field, objective, fraction, sweeps, rng, note)
+        self._count_in(objective, result.sweeps, result.energy)
+        self._recorder.end()
+        return Outcome(field, field, self._loss, self._iterations, self._evaluations, result.stop)
+
     def _descend(self, stage: str, field: Tensor, objective: Objective, options: Options) -> str:
         self._recorder.begin(self._grid.level, self._count, stage, options.iterations, objective)
         last: list[Evaluation] = []
@@ -226,7 +260,7 @@ class LevelSolver:
                 self._iterations + state.iteration, state.loss, last[0], state.x, state.projected_gradient
             )
 
-        result = minimize(function, field, self._products, options, note, self._workers.map)
+        result = self._descent(objective, function, field, options, note)
         self._count_in(objective, result.iterations, result.loss)
         return result.stop
 
@@ -250,12 +284,13 @@ class LevelSolver:
 
     def _flip(self, field: Tensor) -> None:
         objective = self._grid.objective(smoothing=math.inf)
+        look = self._descent.watching(objective)
         slab, seed = self._grid.slab, self._config.seed
         self._recorder.begin(self._grid.level, self._count, "flip", FLIP_ROUNDS, objective)
         last: list[Evaluation] = []
 
         def function(x: Tensor) -> tuple[float, Tensor]:
-            evaluation = objective(x.view_as(field), self._gradient)
+            evaluation = look(x.view_as(field), self._gradient)
             last[:] = [evaluation]
             gains = self._gains(field, objective.flip_constants(evaluation))
             return evaluation.loss, gains.view_as(x)
@@ -273,16 +308,26 @@ class LevelSolver:
         selector = GainSelector(
             self._comm.sum_integers, draw, (slab.start, slab.shape[0]), planes_map=self._workers.map
         )
-        options = FlipOptions(count=max(40, math.prod(slab.shape) // 1000), iterations=FLIP_ROUNDS)
+        flat = (
+            slab.shape[0] == 1
+        )  # all flips are in one slice, where few at a time do not get in each other's way
+        options = FlipOptions(
+            count=max(40, math.prod(slab.shape) // 1000), smallest=1 if flat else 20, iterations=FLIP_ROUNDS
+        )
         result = flip_descent(function, tall, selector, options, note)
-        self._count_in(objective, result.iterations, result.loss)
+        loss, iterations = result.loss, result.iterations
+        if flat and not self._recorder.interrupted:
+            self._iterations += iterations
+            exchanged = exchange_descent(function, tall, EXCHANGES, note)
+            loss, iterations = exchanged.loss, exchanged.iterations
+        self._count_in(objective, iterations, loss)
 
     def _gains(self, field: Tensor, costs: Sequence[Tensor]) -> Tensor:
         """By how much the flip of each variable would lower the loss; overwrites the gradient."""
         gains = self._gradient.mul_(field.mul(2.0).sub_(1.0)).sub_(self._grid.phases.exchanged(field, costs))
         if self._grid.fixed is not None:
             fixed = self._grid.fixed
-            gains.masked_fill_(fixed if gains.ndim == fixed.ndim else fixed[:, None], -1.0)
+            gains.masked_fill_(fixed if gains.ndim == fixed.ndim else fixed[:, None], -math.inf)
         return gains
 
     def _count_in(self, objective: Objective, iterations: int, loss: float) -> None:

@@ -70,7 +70,7 @@ class Micrograph:
 
 
 def load(source: MicrographSource) -> Micrograph:
-    """Read, crop and segment the micrograph that `source` describes.
+    """Read, crop and segment the one micrograph that `source` describes (see `MicrographSource.each`).
 
     Raises
     ------
@@ -105,19 +105,21 @@ def load(source: MicrographSource) -> Micrograph:
 
 def _open(source: MicrographSource) -> tuple[str, imagefile.ImageFile]:
     """Return what to call the image, and the image."""
-    if source.image is not None:
-        shape = "x".join(map(str, source.image.shape))
-        return f"array of {shape} {source.image.dtype}", imagefile.ImageFile(np.asarray(source.image))
-    if source.path is None:
+    image, path = source.image, source.path
+    assert not isinstance(image, tuple) and not isinstance(path, tuple), "one at a time"
+    if image is not None:
+        shape = "x".join(map(str, image.shape))
+        return f"array of {shape} {image.dtype}", imagefile.ImageFile(np.asarray(image))
+    if path is None:
         raise InputError(
             "micrograph.path: expected an image, found nothing (null); e.g. micrograph.path=sem.tif"
         )
-    if source.path.startswith(SYNTHETIC):
+    if path.startswith(SYNTHETIC):
         # Only here: a user with an image of their own does not need the synthetic structures.
         from mcrdist import synthetic
 
-        return source.path, imagefile.ImageFile(synthetic.micrograph(source.path.removeprefix(SYNTHETIC)))
-    return source.path, imagefile.read(Path(source.path).expanduser())
+        return path, imagefile.ImageFile(synthetic.micrograph(path.removeprefix(SYNTHETIC)))
+    return path, imagefile.read(Path(path).expanduser())
 
 
 def _plane(file: imagefile.ImageFile, name: str) -> NDArray[Any]:

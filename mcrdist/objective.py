@@ -18,16 +18,15 @@ from torch import Tensor
 from mcrdist.descriptors.base import Term
 from mcrdist.descriptors.joint import JointTerm
 from mcrdist.directions import Direction
+from mcrdist.look import LANES, Held, Look
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
+from mcrdist.tangents import Tangents
 
 #: Voxels a thread works on at a time: small enough for its intermediate results to stay in the cache.
 BATCH_VOXELS = 2**18
-#: Slices that are taken together where they run fastest in memory (normal to x): one cache line of float32. Slice s
-#: is always in lane s % LANES: a BLAS may round one column of a product otherwise than another.
-LANES = 16
 
 
 @dataclass(frozen=True)
@@ -44,25 +43,6 @@ class Evaluation:
 
     loss: float
     errors: Mapping[str, Mapping[str, NDArray[np.float64]]]
-
-
-@dataclass(frozen=True)
-class Held:
-    """What the slices of one direction must reach: terms a channel, and those of all channels together."""
-
-    channels: tuple[tuple[Term, ...], ...]
-    joint: tuple[JointTerm, ...] = ()
-
-    @property
-    def parts(self) -> list[tuple[Term | JointTerm, int]]:
-        """Every term that has errors, in the order of their columns, with its channel."""
-        own: list[tuple[Term | JointTerm, int]] = [
-            (part, channel)
-            for channel, terms in enumerate(self.channels)
-            for term in terms
-            for part in term.parts
-        ]
-        return own + [(term, 0) for term in self.joint]
 
 
 class Objective:
@@ -102,6 +82,8 @@ class Objective:
         slices = sum(direction.slices(slab.shape) for direction in held)
         self.share = 1.0 / (slices * len(phases.labels))
         self._slopes: list[Tensor] = []
+        self._tangents: dict[Term | JointTerm, Tangents] = {}
+        self._known = False
 
     @property
     def rotates(self) -> bool:
@@ -112,6 +94,11 @@ class Objective:
             for part, _ in held.parts
         )
 
+    @property
+    def turns(self) -> int:
+        """Rounds after which every slice has been looked at."""
+        return max(part.every for held in self.held.values() for part, _ in held.parts)
+
     def rotate(self, round: int) -> None:
         """Let costly descriptors look at other slices, and random ones draw anew; the same on every rank."""
         self._round = round
@@ -119,6 +106,22 @@ class Objective:
             for part, _ in held.parts:
                 if isinstance(part, Term):
                     part.redraw(round)
+
+    def remember(self) -> None:
+        """Let slices that costly descriptors do not look at count with the tangents of their losses.
+
+        The next evaluation with a gradient looks at all of them.
+        """
+        self._known = False
+        for direction, held in self.held.items():
+            owned, shape = self.slab.owned(direction.axis), direction.slice_shape(self.slab.shape)
+            terms: list[Term | JointTerm] = [term for own in held.channels for term in own]
+            for term in (*terms, *held.joint):
+                if term.every > 1:
+                    channels = 1 if isinstance(term, Term) else len(self.phases.labels)
+                    self._tangents[term] = Tangents(
+                        owned, shape, channels, self.slab.dtype, self._comm.device
+                    )
 
     def __call__(self, field: Tensor, gradient: Tensor | None) -> Evaluation:
         """Evaluate the loss; overwrite `gradient`, shaped as `field`, with its derivative if given."""
@@ -129,21 +132,26 @@ class Objective:
         loss = 0.0
         for number, (direction, held) in enumerate(self.held.items()):
             parts = held.parts
-            rows = np.empty((len(self.slab.owned(direction.axis)), len(parts)))
+            rows = np.empty((len(self.slab.owned(direction.axis)), len(parts) + 1))
             self._visit(number, direction, held, channels, slopes, rows)
             rows = self._comm.gather_rows(rows)
-            loss += sum(self._loss(part, rows[:, i]) for i, (part, _) in enumerate(parts))
+            alone = bool(self._tangents) and gradient is not None
+            loss += sum(self._loss(part, rows[:, i], alone) for i, (part, _) in enumerate(parts))
+            loss += float(np.sum(rows[:, -1])) / self.share
             errors[direction.name] = _by_name(parts, rows)
         if gradient is not None and slopes is not None:
+            self._known = True
             self.phases.pull(field, slopes, gradient)
             if self.fixed is not None:
                 hold = self.fixed if gradient.ndim == self.fixed.ndim else self.fixed[:, None]
                 gradient.masked_fill_(hold, 0.0)
         return Evaluation(loss * self.share, errors)
 
-    def _loss(self, part: Term | JointTerm, errors: NDArray[np.float64]) -> float:
+    def _loss(self, part: Term | JointTerm, errors: NDArray[np.float64], alone: bool) -> float:
+        """Sum over slices; those that were looked at stand for all, unless tangents stand for the others."""
         looked_at = errors[~np.isnan(errors)]
-        return float(np.sum(part.loss(looked_at))) * (len(errors) / max(1, len(looked_at)))
+        total = float(np.sum(part.loss(looked_at)))
+        return total if alone else total * (len(errors) / max(1, len(looked_at)))
 
     def _slopes_for(self, channels: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
         """Where d loss / d channels goes: of one phase, the gradient itself."""
@@ -182,12 +190,13 @@ class Objective:
         rows: NDArray[np.float64],
     ) -> None:
         axis = direction.axis
-        origin, total = self.slab.owned(axis).start, direction.slices(self.slab.shape)
+        owned = self.slab.owned(axis)
+        origin, total = owned.start, direction.slices(self.slab.shape)
         height, width = direction.slice_shape(self.slab.shape)
         size = LANES if axis == 2 else max(1, BATCH_VOXELS // (height * width))
-        look = _Look(held, self.share, total, {}, number == 0)
-        for part, _ in held.parts:
-            look.offsets.setdefault(part.every, self._offset(number, part.every))
+        strides = {part.every for part, _ in held.parts}
+        offsets = {every: self._offset(number, every) for every in strides}
+        look = Look(held, self.share, owned, total, offsets, number == 0, self._tangents, self._known)
 
         def visit(first: int, slices: list[Tensor], gradients: list[Tensor] | None) -> None:
             count = len(slices[0])
@@ -261,106 +270,3 @@ def _by_name(
     for index, (part, _) in enumerate(parts):
         columns.setdefault(part.name, []).append(rows[:, index])
     return {name: np.stack(found, axis=1) for name, found in columns.items()}
-
-
-@dataclass(frozen=True)
-class _Look:
-    """How a batch of slices is evaluated.
-
-    What is added to the gradient of the volume must be a finished number: summed there, term by term, its rounding
-    would depend on what other ranks have added before.
-    """
-
-    held: Held
-    share: float
-    total: int
-    offsets: dict[int, int]
-    overwrite: bool
-
-    def plain(
-        self, slices: Sequence[Tensor], gradients: Sequence[Tensor] | None, first: int
-    ) -> NDArray[np.float64]:
-        """Evaluate planes normal to z or y."""
-        errors, own = self._together(slices, gradients is not None, first)
-        if gradients is not None and own is not None:
-            for gradient, part in zip(gradients, own, strict=True):
-                gradient.copy_(part) if self.overwrite else gradient.add_(part)
-        return errors
-
-    def in_lanes(
-        self, slices: Sequence[Tensor], gradients: Sequence[Tensor] | None, first: int
-    ) -> NDArray[np.float64]:
-        """Evaluate planes normal to x, whose index runs fastest in memory: always `LANES`, some perhaps empty.
-
-        The constant number, and a lane of its own for every slice, keep the shapes of matrix products and the places
-        in them, and so the rounding, independent of who owns how many slices.
-        """
-        count, height, width = slices[0].shape
-        lane = first % LANES
-        padded = list(slices)
-        if count < LANES:
-            padded = []
-            for part in slices:
-                values = part.new_zeros(height, width, LANES)
-                values[..., lane : lane + count] = part.permute(1, 2, 0)
-                padded.append(values.permute(2, 0, 1))
-        errors, own = self._together(padded, gradients is not None, first - lane)
-        if gradients is not None and own is not None:
-            for gradient, part in zip(gradients, own, strict=True):
-                gradient.permute(1, 2, 0).add_(part[lane : lane + count].permute(1, 2, 0))
-        return errors[lane : lane + count]
-
-    def _together(
-        self, slices: Sequence[Tensor], want: bool, first: int
-    ) -> tuple[NDArray[np.float64], list[Tensor] | None]:
-        """Errors (S, parts), and the sum of the gradients of each channel in a tensor of its own."""
-        at = range(first, first + len(slices[0]))
-        columns: list[Tensor] = []
-        own: list[Tensor] = []
-        for channel, terms in zip(slices, self.held.channels, strict=True):
-            rest = list(terms)
-            if want and rest[0].every == 1:
-                errors, gradient = rest.pop(0).evaluate(channel, self.share, at)
-                columns.append(errors)
-                own.append(gradient)
-            elif want:
-                own.append(torch.zeros_like(channel))
-            for term in rest:
-                columns.append(self._some(term, [channel], own[-1:] if want else None, at))
-        for joint in self.held.joint:
-            columns.append(self._some(joint, slices, own if want else None, at))
-        return np.asarray(torch.column_stack(columns).cpu().numpy()), own if want else None
-
-    def _some(
-        self, term: Term | JointTerm, slices: Sequence[Tensor], own: Sequence[Tensor] | None, at: range
-    ) -> Tensor:
-        """Errors of a term on the slices that it looks at, NaN elsewhere; adds to `own`."""
-        every = term.every
-        offset = self.offsets[every]
-        begin = (offset - at.start) % every
-        end = min(len(at), self.total - at.start) if every > 1 else len(at)
-        if every > 1 and begin >= end:
-            width = len(term.parts) if isinstance(term, Term) else 1
-            return torch.full((len(at), width), torch.nan, dtype=torch.float64, device=slices[0].device)
-        chosen = slice(begin, end, every)
-        share = self.share
-        if every > 1:  # those looked at stand for all
-            share *= self.total / len(range(offset, self.total, every))
-        parts, into = list(slices), own
-        if every > 1:
-            # One after the other in memory, whatever the batch: how many of a batch's slices are looked at depends
-            # on who owns them, and rounding must not.
-            parts = [part[chosen].contiguous() for part in slices]
-            into = None if own is None else [torch.zeros_like(part) for part in parts]
-        if isinstance(term, Term):
-            found = term.accumulate(parts[0], None if into is None else into[0], share, at[chosen])
-        else:
-            found = term.accumulate(parts, into, share, at[chosen])
-        if every == 1:
-            return found
-        if own is not None and into is not None:
-            for gradient, part in zip(own, into, strict=True):
-                gradient[chosen] += part
-        errors = found.new_full((len(at), *found.shape[1:]), torch.nan)
-        errors[chosen] = found
-        return errors

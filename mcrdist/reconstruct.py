@@ -12,26 +12,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcrdist import gaussian
 from mcrdist.config import ReconstructConfig, to_mapping
+from mcrdist.descent import check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
 from mcrdist.level import Grid, LevelSolver, Outcome
 from mcrdist.multigrid import Level, levels, perturb, upsample
 from mcrdist.parallel.comm import Comm
-from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers, configure
 from mcrdist.phases import Phases
 from mcrdist.record import Interrupt, Recorder
-from mcrdist.selection import Selection, select
+from mcrdist.start import Start
 from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.summary import describe
 from mcrdist.targets import Targets, load_targets
+from mcrdist.targets.base import npz
+from mcrdist.targets.measure import Measured, measure
 from mcrdist.trial import try_out
-from mcrdist.view import View
 
 _Result = TypeVar("_Result")
 
@@ -70,7 +70,9 @@ class _Conductor:
     def __init__(self, config: ReconstructConfig, comm: Comm, workers: Workers, interrupt: Interrupt) -> None:
         self.config, self.comm, self.workers, self.interrupt = config, comm, workers, interrupt
         self.dtype = getattr(torch, config.runtime.dtype)
+        self._measured: dict[Level, Measured] = {}
         shape = config.volume.shape
+        comm.agree(check_ranks(config.optimizer.name, comm.size))
         if comm.size > shape[0]:
             comm.agree(
                 InputError(
@@ -80,23 +82,17 @@ class _Conductor:
             )
 
     def run(self) -> Run:
-        targets = self.comm.first(lambda: load_targets(self.config.micrograph, self.config.target))
+        config = self.config
+        targets = self.comm.first(lambda: load_targets(config.micrograph, config.target, config.interpolate))
         self.phases = Phases(targets.phases, self.workers)
-        self.directions = directions(self.config.volume.shape, self.config.target.diagonals)
-        grids = levels(
-            self.config.volume.shape,
-            targets.images(),
-            self.config.levels,
-            self.config.initial.kind == "spectral",
-        )
-        if self.config.initial.kind == "file" or self.config.method == "gaussian":
-            grids = [Level(0, grids[-1].shape, 1)]
+        self.directions = directions(config.volume.shape, config.target.diagonals)
+        grids = self._levels(targets)
         # Before anything is written: what does not fit leaves no traces.
         given = self._given(grids[0])
         shapes = [d.slice_shape(level.shape) for level in grids for d in self.directions]
         seen = [*shapes, *(image.shape for image in targets.images().values())]
-        self.each(lambda: try_out(self.config.descriptors, seen, self.dtype))
-        self.each(lambda: self._selections(grids[-1], targets))
+        self.each(lambda: try_out(config.descriptors, seen, self.dtype))
+        self.each(lambda: self._measure(grids[-1], targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)
@@ -104,6 +100,22 @@ class _Conductor:
         if self.config.run.report:
             self.comm.first(lambda: self._report(path))
         return Run.open(path)
+
+    def _levels(self, targets: Targets) -> list[Level]:
+        """The grids to solve on: the finest alone where nothing coarser can be started or described."""
+        config, images = self.config, targets.images()
+        if not images and (config.levels.count or 1) > 1:
+            self.comm.agree(
+                InputError(
+                    f"levels.count: expected 1 or null, found {config.levels.count}; coarse levels average the "
+                    "image, and two-point statistics have none: give micrograph.path"
+                )
+            )
+        # The pixels of an averaged micrograph have no phase that could be exchanged.
+        alone = config.method == "gaussian" or config.optimizer.name == "yeong_torquato"
+        if not images or config.initial.kind == "file" or alone:
+            return [Level(0, config.volume.shape, 1)]
+        return levels(config.volume.shape, images, config.levels, config.initial.kind == "spectral")
 
     def each(self, work: Callable[[], _Result]) -> _Result:
         """Let every rank do its own work; all of them raise if one fails."""
@@ -133,7 +145,7 @@ class _Conductor:
             torch_device=str(self.comm.device), ranks=self.comm.size, threads=self.workers.count
         )
         run = RunDirectory.create(where, to_mapping(config), described)
-        write_atomically(run.targets, targets.npz())
+        write_atomically(run.targets, npz(targets.arrays(self._measure(grids[-1], targets).targets)))
         size, unit = targets.pixel_size or (None, None)
         VolumeWriter.create(
             run.volume,
@@ -190,85 +202,36 @@ class _Conductor:
         self._write_phase(store, slab, outcome.rounded)
         self._summarize(path, grid, outcome, done, recorder)
 
+    def _measure(self, level: Level, targets: Targets) -> Measured:
+        """The targets of a level, measured once."""
+        if level not in self._measured:
+            self._measured[level] = measure(
+                targets, self.config.descriptors, self.directions, level.shape, level.factor
+            )
+        return self._measured[level]
+
     def _grid(self, level: Level, slab: Slab, targets: Targets) -> Grid:
         """The level with the descriptors of its slices, measured on the micrographs."""
-        selections = self._selections(level, targets)
-        found = {
-            direction.name: targets.at(
-                direction,
-                level.factor,
-                level.shape,
-                selections[direction.name].descriptors,
-                selections[direction.name].joints,
-            )
-            for direction in self.directions
-        }
+        measured = self._measure(level, targets)
         return Grid(
             level,
             slab,
             self.phases,
             self.directions,
-            found,
-            selections,
+            measured.targets,
+            measured.selections,
             self.comm,
             self.workers,
             seed=self.config.seed,
         )
 
-    def _selections(self, level: Level, targets: Targets) -> dict[str, Selection]:
-        """The descriptors of every direction's slices."""
-        return {
-            direction.name: select(
-                self.config.descriptors,
-                View(
-                    direction.slice_shape(level.shape),
-                    targets.images_at(direction, level.factor),
-                    targets.periodic,
-                    targets.lags_at(direction, level.factor, level.shape),
-                    finest=level.factor == 1,
-                ),
-            )
-            for direction in self.directions
-        }
-
     def _start(self, level: Level, slab: Slab, targets: Targets) -> Tensor:
         """The field that the first level starts from."""
-        config = self.config
-        if config.initial.kind == "noise" and config.method == "descriptors":
-            return self.phases.stack(
-                [self._noise(level, slab, targets, k) for k in range(self.phases.variables)]
-            )
-        variables = [
-            self._variable(level, slab, targets, variable) for variable in range(self.phases.variables)
-        ]
-        return self.phases.stack(variables)
-
-    def _noise(self, level: Level, slab: Slab, targets: Targets, variable: int) -> Tensor:
-        """A variable about its mean share in what the phases before it leave over."""
-        images = [targets.micrographs[name].labels for name in AXES]
-        phases = targets.phases
-        left = (
-            1.0 if variable == 0 else float(np.mean([np.isin(i, phases[variable:]).mean() for i in images]))
-        )
-        share = float(np.mean([(image == phases[variable]).mean() for image in images])) / left
-        return (
-            noise(slab, self.config.seed, level.number, stream=variable)
-            .mul_(0.1)
-            .add_(share)
-            .clamp_(0.0, 1.0)
-        )
-
-    def _variable(self, level: Level, slab: Slab, targets: Targets, variable: int) -> Tensor:
-        """The spectral start of one variable."""
-        axes = [direction.axis for direction in self.directions if direction.by is None]
-        lags = {AXES[axis]: gaussian.box_lags(level.shape, axis) for axis in axes}
-        grey = level.factor > 1 and self.phases.variables == 1
-        wishes = {name: targets.wish(name, variable, level.factor, n) for name, n in lags.items()}
-        kernel = self.comm.first(lambda: gaussian.fit_kernel(wishes, level.shape, grey))
-        field = gaussian.start(
-            slab, self.comm, wishes, kernel, self.config.seed, level.number, grey=grey, stream=variable
-        )
-        return field.to(self.dtype)
+        axes = [AXES[direction.axis] for direction in self.directions if direction.by is None]
+        start = Start(level, slab, self.phases, axes, self.comm, self.config.seed)
+        if self.config.initial.kind == "noise" and self.config.method == "descriptors":
+            return start.noise(targets)
+        return start.spectral(targets)
 
     def _finer(self, field: Tensor, coarse: Slab, fine: Slab, level: int | None) -> Tensor:
         """The field on the next grid, with the upsampling noise of that level if there is one to come."""

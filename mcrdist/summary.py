@@ -19,7 +19,8 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
     -------
     dict
         ``errors`` (Eq. 10) by field, direction and descriptor, ``volume_fraction`` wanted and found,
-        ``grey_fraction``. With several phases the errors are means over them, and ``phases`` has each one's own.
+        ``grey_fraction``, and ``spread`` where there are several micrographs. With several phases the errors are
+        means over them, and ``phases`` has each one's own.
     """
     objective = grid.objective(smoothing=0.0, report=True)
     fields = {"relaxed": outcome.relaxed, "rounded": outcome.rounded}
@@ -30,6 +31,8 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
         "errors": {which: objective.relative(evaluation) for which, evaluation in evaluations.items()},
         "grey_fraction": int(grey[0]) / voxels,
     }
+    if spread := grid.spread():
+        found["spread"] = spread
     fractions = _fractions(grid, fields, comm)
     if len(fractions) == 1:
         return found | {"volume_fraction": fractions[0]}

@@ -40,8 +40,7 @@ class View:
     def room(self) -> int:
         """The longest lag that has statistics, on the slices and on the micrograph."""
         border = 0 if self.periodic else 1
-        on_slices, on_micrograph = min(self.shape) // 2, min(self.images[0].shape) // 2 - border
-        return max(1, on_slices if on_slices < on_micrograph else on_micrograph)
+        return max(1, min(min(self.shape) // 2, int(min(self.images[0].shape)) // 2 - border))
 
     def fits(self, factor: int) -> bool:
         """Whether averaging over factor x factor voxels comes out even and leaves something to measure."""

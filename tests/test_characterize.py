@@ -14,7 +14,7 @@ import mcrdist
 from mcrdist import synthetic
 from mcrdist.__main__ import main
 from mcrdist.descriptors.correlation import two_point
-from mcrdist.targets import AXES
+from mcrdist.directions import AXES
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,7 @@ def test_from_the_command_line(directory: Path, capfd: pytest.CaptureFixture[str
     assert {path.name for path in look.iterdir()} == {
         "config.yaml",
         "environment.json",
+        "s2_pymks.npy",
         "targets.npz",
         "targets.png",
     }
@@ -42,6 +43,9 @@ def test_from_the_command_line(directory: Path, capfd: pytest.CaptureFixture[str
         for axis in AXES:
             wanted = two_point((labels == 1).astype(float)[None], 20, False)[0]
             np.testing.assert_allclose(targets[f"{axis}/s2"], wanted)
+    statistics = np.load(look / "s2_pymks.npy", allow_pickle=False)
+    assert statistics.shape == (1, 41, 41, 1)
+    np.testing.assert_allclose(statistics[0, :, 20:, 0], wanted)
     assert yaml.safe_load((look / "config.yaml").read_text())["target"]["lags"] == 20
     assert "packages" in json.loads((look / "environment.json").read_text())
     with Image.open(look / "targets.png") as picture:
@@ -57,6 +61,10 @@ def test_from_python_with_arrays_of_their_own(directory: Path) -> None:
         np.testing.assert_array_equal(targets["z/micrograph"], one)
         np.testing.assert_array_equal(targets["y/micrograph"], other)
         np.testing.assert_array_equal(targets["x/micrograph"], one)
+        lags = int(targets["lags"])
+        for axis in AXES:
+            statistics = np.load(path / f"s2_pymks_{axis}.npy", allow_pickle=False)
+            np.testing.assert_array_equal(statistics[0, :, lags:, 0], targets[f"{axis}/s2"])
 
 
 def test_a_directory_in_use_and_a_window_too_wide(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:

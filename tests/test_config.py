@@ -208,7 +208,8 @@ def test_yaml_and_dataclasses_have_the_same_keys_and_defaults() -> None:
     assert _leaves(written) == {key for key in keys("characterize") if not key.startswith(_DIRECTIONS)}
 
 
-_DIRECTIONS = ("micrograph.z.", "micrograph.y.", "micrograph.x.")
+# The keys of a micrograph again: written as null, and explained once.
+_DIRECTIONS = ("micrograph.z.", "micrograph.y.", "micrograph.x.", "interpolate.micrograph.")
 
 
 def _leaves(mapping: dict[str, Any], prefix: str = "") -> set[str]:

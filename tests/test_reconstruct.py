@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 import mcrdist
 from mcrdist import synthetic
 from mcrdist.config import from_mapping
+from mcrdist.directions import AXES
 from mcrdist.store.run import Run
-from mcrdist.targets import AXES
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = synthetic.ThresholdedGaussian(length=4.0, fraction=0.4).draw((64, 64), np.random.default_rng(1))

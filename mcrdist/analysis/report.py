@@ -172,6 +172,7 @@ def _error_table(
         {
             "direction": name,
             "errors": [[words.dig(errors, kind, name, d) for kind in _KINDS] for d in names],
+            "spread": [words.dig(part, "spread", name, d) for d in names],
             "wanted": words.dig(part, "volume_fraction", "target", name),
             "got": [words.dig(part, "volume_fraction", kind) for kind in _KINDS],
             "fraction": [words.dig(errors, kind, name, "volume_fraction") for kind in _KINDS],
@@ -188,6 +189,7 @@ def _error_table(
         "rows": rows,
         "mean": mean,
         "counted": "volume_fraction" in part,
+        "spread": any(spread is not None for row in rows for spread in row["spread"]),
     }
 
 

@@ -96,11 +96,11 @@ class Correlation:
         return int(self.wanted.shape[1]) - 1
 
 
-def _cropped(s2: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """S2 on lags up to `most`: a periodic plane has no longer ones than half its shorter side."""
-    lags = s2.shape[1] - 1
+def _cropped(s2: NDArray[Any], most: int) -> NDArray[np.float64]:
+    """S2 (…, 2L+1, L+1) on lags up to `most`: a periodic plane has no longer ones than half its shorter side."""
+    lags = s2.shape[-1] - 1
     kept = min(lags, most)
-    return s2[lags - kept : lags + kept + 1, : kept + 1]
+    return s2[..., lags - kept : lags + kept + 1, : kept + 1].astype(np.float64)
 
 
 def correlations(
@@ -126,7 +126,7 @@ def correlations(
     chosen = {axis: spread(count[axis], most) for axis in plane_axes(volume.shape)}
     found = planes(volume, volume.phase(), chosen)
     return [
-        _correlation(phase, axis, found[axis] == phase.label, count[axis], targets)
+        _correlation(phase, axis, found[axis] == phase.label, chosen[axis], count[axis], targets)
         for phase in of or phases({}, targets)
         for axis in chosen
         if f"{axis}/s2" in targets
@@ -134,15 +134,26 @@ def correlations(
 
 
 def _correlation(
-    phase: Phase, axis: str, slices: NDArray[np.bool_], count: int, targets: Mapping[str, NDArray[Any]]
+    phase: Phase,
+    axis: str,
+    slices: NDArray[np.bool_],
+    chosen: NDArray[np.int64],
+    count: int,
+    targets: Mapping[str, NDArray[Any]],
 ) -> Correlation:
-    full, about = _wanted(phase, axis, targets)
-    wanted = _cropped(full, min(slices.shape[1:]) // 2)
+    """Of the planes numbered `chosen` out of `count`, whose indicators are `slices` (planes, rows, columns)."""
+    prefix = f"{axis}/{phase.source}" if f"{axis}/{phase.source}/s2" in targets else axis
+    most = min(slices.shape[1:]) // 2
+    wanted = _cropped(targets[f"{prefix}/s2"], most)
+    own = wanted[None]
+    if f"{prefix}/slices/s2" in targets:  # a graded material
+        own = _cropped(targets[f"{prefix}/slices/s2"][chosen], most)
+    about = targets.get(f"{prefix}/variation")
     batches = [slices[k : k + _BATCH].astype(np.float64) for k in range(0, len(slices), _BATCH)]
     got = np.concatenate([two_point(batch, wanted.shape[1] - 1, True) for batch in batches])
     rough = np.concatenate([variation(batch, True) for batch in batches])
     low, high = np.percentile(got, (5, 95), axis=0)
-    errors = np.linalg.norm((got - wanted).reshape(len(got), -1), axis=1) / np.linalg.norm(wanted)
+    errors = np.linalg.norm(got - own, axis=(1, 2)) / np.linalg.norm(own, axis=(1, 2)).mean()
     return Correlation(
         phase=phase,
         axis=axis,
@@ -153,19 +164,6 @@ def _correlation(
         planes=len(slices),
         of=count,
         error=float(errors.mean()),
-        variation_wanted=about,
+        variation_wanted=None if about is None else float(about),
         variation=(float(rough.mean()), *(float(v) for v in np.percentile(rough, (5, 95)))),  # type: ignore[arg-type]
     )
-
-
-def _wanted(
-    phase: Phase, axis: str, targets: Mapping[str, NDArray[Any]]
-) -> tuple[NDArray[np.float64], float | None]:
-    """S2 and variation that a phase was held to; those of other phases than the described one are measured anew."""
-    s2 = np.asarray(targets[f"{axis}/s2"], np.float64)
-    if phase.source == int(targets.get(f"{axis}/phase", np.int64(1))):
-        about = targets.get(f"{axis}/variation")
-        return s2, None if about is None else float(about)
-    image = (targets[f"{axis}/micrograph"] == phase.source).astype(np.float64)[None]
-    periodic = bool(targets.get("periodic", False))
-    return two_point(image, s2.shape[1] - 1, periodic)[0], float(variation(image, periodic)[0])

@@ -15,7 +15,7 @@ CLOSE, FAIR = 0.02, 0.05
 #: Fraction of undecided voxels above which rounding is mentioned as a cost.
 GREY = 0.02
 
-_DESCRIPTORS = {"s2": "S₂", "s3": "S₃", "gram": "Gram matrices"}
+_DESCRIPTORS = {"s2": "S₂", "s3": "S₃", "cross_correlation": "cross-correlation", "gram": "Gram matrices"}
 
 
 def descriptor(name: str) -> str:

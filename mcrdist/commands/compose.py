@@ -14,6 +14,7 @@ from mcrdist.config import keys, verify
 from mcrdist.errors import InputError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_QUOTES = "'\""
 
 
 def conf_dir() -> Path:
@@ -69,12 +70,15 @@ def as_yaml(verb: str, overrides: Sequence[str]) -> str:
 def _prepare(verb: str, override: str) -> str:
     """Return `override` as Hydra should see it.
 
-    * Text (paths, names) is taken as it was typed: file names have spaces, commas and leading zeros.
+    * Text (paths, names) is taken as it was typed: file names have spaces, commas and leading zeros. Where several
+      are accepted, commas between brackets make a list: ``[a.tif,b.tif]``.
     * Any key may be set, so that our own message about an unknown one is heard, with its suggestion.
     * ``experiment=quick`` works as ``+experiment=quick`` does.
     """
     sign, key, value = split(override)
-    if is_text(verb, key) and value != "null" and value.lstrip()[0] not in "'\"":
+    if is_list(verb, key, value):
+        value = _quoted_list(value)
+    elif is_text(verb, key) and value != "null" and value.lstrip()[0] not in _QUOTES:
         value = quoted(value)
     prepared = f"{sign}{key}={value}"
     if parsed(prepared, override).is_sweep_override():
@@ -96,6 +100,12 @@ def is_text(verb: str, key: str) -> bool:
     """Return whether `key` holds text that is taken as it is typed."""
     check = keys(verb).get(key)
     return check is not None and check.literal
+
+
+def is_list(verb: str, key: str, value: str) -> bool:
+    """Return whether `value` is typed as a list of texts, which `key` accepts too."""
+    check = keys(verb).get(key)
+    return check is not None and check.listed and bool(re.fullmatch(r"\s*\[.*,.*\]\s*", value, re.DOTALL))
 
 
 def parsed(prepared: str, override: str) -> Any:
@@ -139,6 +149,13 @@ def quoted(text: str) -> str:
     return f"'{escaped}{chr(92) * trailing}'"
 
 
+def _quoted_list(text: str) -> str:
+    """Return "[a, 'b, c']" as a list of quoted strings; items in quotes keep their commas."""
+    items = re.findall(r"\s*('[^']*'|\"[^\"]*\"|[^,]*)\s*(?:,|$)", text.strip()[1:-1])
+    stripped = [item.strip() for item in items if item.strip()]
+    return f"[{','.join(item if item[0] in _QUOTES else quoted(item) for item in stripped)}]"
+
+
 def _sentence(error: Exception, first: bool = False) -> str:
     """Return a library's message on one line, without the advice that belongs to other programs."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -164,4 +181,5 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _image_or_path(value: object) -> dict[str, object]:
-    return {"image": value, "path": None} if hasattr(value, "__array__") else {"path": value}
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return {"image": value, "path": None} if hasattr(first, "__array__") else {"path": value}

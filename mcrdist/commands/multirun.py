@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcrdist.commands.compose import as_yaml, is_text, mapping, parsed, quoted, split
+from mcrdist.commands.compose import as_yaml, is_list, is_text, mapping, parsed, quoted, split
 from mcrdist.commands.reconstruct import INTERRUPTED, closing
 from mcrdist.commands.terminal import say, together
 from mcrdist.config import ReconstructConfig, from_mapping
@@ -75,6 +75,8 @@ def _combinations(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[s
 def _choices(override: str) -> tuple[str, list[str]]:
     """The key of an override, and the values it is to have, each as it would be typed alone."""
     sign, key, value = split(override)
+    if is_list(_VERB, key, value):
+        return key, [value]
     if is_text(_VERB, key) and not re.match(r"\s*(['\"]|choice\()", value):
         if key in _SHARED or "," not in value:
             return key, [value]

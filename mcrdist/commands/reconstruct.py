@@ -29,7 +29,10 @@ def run(overrides: Sequence[str]) -> int:
 
 
 def closing(result: Run) -> str:
-    """Return the last words: paths, and the errors, rounded (relaxed), of every direction."""
+    """Return the last words: paths, and the errors, rounded (relaxed), of every direction.
+
+    Where there are several micrographs, how far they lie from their own mean stands in brackets.
+    """
     summary: dict[str, Any] = result.summary
     facts = []  # an interrupted run may not know much about itself
     if "shape" in summary:
@@ -43,7 +46,10 @@ def closing(result: Run) -> str:
         lines.append(f"report  {result.report}")
     errors = summary.get("errors") or {}
     if errors.get("rounded"):
-        lines += ["", *_error_table(errors["rounded"], errors.get("relaxed") or {})]
+        lines += [
+            "",
+            *_error_table(errors["rounded"], errors.get("relaxed") or {}, summary.get("spread") or {}),
+        ]
     if summary.get("phases"):
         lines += ["", *_fraction_table(summary["phases"])]
     return "\n".join(lines)
@@ -52,17 +58,22 @@ def closing(result: Run) -> str:
 Errors = dict[str, dict[str, float | None]]
 
 
-def _error_table(rounded: Errors, relaxed: Errors) -> list[str]:
+def _error_table(rounded: Errors, relaxed: Errors, spread: Errors) -> list[str]:
     """Return a line a descriptor with a column a direction; diagonal ones, of which there are six, share one."""
     columns: dict[str, list[str]] = {}
     for direction in rounded:
         columns.setdefault(direction if len(direction) == 1 else "diagonals", []).append(direction)
     names = list(dict.fromkeys(name for errors in rounded.values() for name in errors))
-    heading = "error, rounded (relaxed)"
-    lines = [f"{heading:<26}" + "".join(f"{column:<22}" for column in columns).rstrip()]
+    heading, first, width = "error, rounded (relaxed)", 26, 22
+    if spread:
+        heading, first, width = f"{heading} [of the micrographs]", 48, 30
+    lines = [f"{heading:<{first}}" + "".join(f"{column:<{width}}" for column in columns).rstrip()]
     for name in names:
-        cells = [_cell(_mean(rounded, of, name), _mean(relaxed, of, name)) for of in columns.values()]
-        lines.append(f"{name.replace('_', ' '):<26}" + "".join(f"{cell:<22}" for cell in cells).rstrip())
+        cells = [
+            _cell(*(_mean(part, of, name) for part in (rounded, relaxed, spread))) for of in columns.values()
+        ]
+        row = f"{name.replace('_', ' '):<{first}}" + "".join(f"{cell:<{width}}" for cell in cells)
+        lines.append(row.rstrip())
     return lines
 
 
@@ -73,10 +84,11 @@ def _mean(errors: Errors, directions: Sequence[str], name: str) -> float | None:
     return sum(known) / len(known) if len(known) == len(found) else None
 
 
-def _cell(rounded: float | None, relaxed: float | None) -> str:
+def _cell(rounded: float | None, relaxed: float | None, spread: float | None) -> str:
     if rounded is None:
         return "-"
-    return f"{rounded:.2%}" + (f" ({relaxed:.2%})" if relaxed is not None else "")
+    told = f"{rounded:.2%}" + (f" ({relaxed:.2%})" if relaxed is not None else "")
+    return told if spread is None else f"{told} [{spread:.2%}]"
 
 
 def _fraction_table(phases: dict[str, Any]) -> list[str]:

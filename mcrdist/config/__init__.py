@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mcrdist.config.descriptors import DescriptorConfig
+from mcrdist.config.interpolate import INTERPOLATE, InterpolateConfig, build_interpolate
 from mcrdist.config.kinds import choice, integer, text
-from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource
+from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource, require_images
 from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting, show
 from mcrdist.config.sections import (
+    MINIMUM_SIZE,
     VOLUME,
     InitialConfig,
     LevelsConfig,
@@ -35,6 +37,7 @@ __all__ = [
     "CharacterizeConfig",
     "DescriptorConfig",
     "InitialConfig",
+    "InterpolateConfig",
     "LevelsConfig",
     "MicrographConfig",
     "MicrographSource",
@@ -74,6 +77,7 @@ class ReconstructConfig:
     target: TargetConfig = setting(section(TargetConfig), TargetConfig())
     descriptors: DescriptorConfig = setting(section(DescriptorConfig), DescriptorConfig())
     levels: LevelsConfig = setting(section(LevelsConfig), LevelsConfig())
+    interpolate: InterpolateConfig = InterpolateConfig()
     initial: InitialConfig = InitialConfig()
     method: Literal["descriptors", "gaussian"] = setting(choice("descriptors", "gaussian"), "descriptors")
     optimizer: OptimizerConfig = setting(section(OptimizerConfig), OptimizerConfig())
@@ -127,20 +131,47 @@ def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
             "use initial=file"
         )
     # Read here when absent, so that the message about a missing image or size is theirs.
-    micrograph = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
+    micrograph = _micrograph(given)
+    interpolate = build_interpolate(given.pop("interpolate", {}), "interpolate", micrograph)
     volume = given.pop("volume", None) or VOLUME(None, "volume")
     _check_together(given, volume.shape)
-    return ReconstructConfig(micrograph=micrograph, volume=volume, initial=initial, **given)
+    if interpolate.along is not None and volume.shape[0] == 1:
+        raise InputError(
+            f"interpolate.along: expected null for a single plane, found {interpolate.along}; make a volume of "
+            f"{MINIMUM_SIZE} planes or more"
+        )
+    return ReconstructConfig(
+        micrograph=micrograph, volume=volume, interpolate=interpolate, initial=initial, **given
+    )
+
+
+def _micrograph(given: dict[str, Any]) -> MicrographConfig:
+    """Take the micrographs out of `given`: there must be some, unless a file of targets replaces them."""
+    micrograph: MicrographConfig = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
+    path = given.get("target", TargetConfig()).path
+    if path is None:
+        require_images(micrograph, "micrograph")
+    elif micrograph != MicrographConfig() or micrograph.image is not None:
+        unused = [f.name for f in dataclasses.fields(MicrographConfig) if f.compare]
+        name = next((n for n in unused if getattr(micrograph, n) != getattr(MicrographConfig(), n)), "path")
+        raise InputError(
+            f"micrograph.{name}: expected its default with target.path={show(path)}, which takes the micrograph's "
+            f"place, found another value; give one of the two"
+        )
+    return micrograph
 
 
 def _build_characterize(given: dict[str, Any], key: str) -> CharacterizeConfig:
-    micrograph = given.pop("micrograph", None) or MICROGRAPH(None, "micrograph")
+    micrograph = _micrograph(given)
     _check_together(given, None)
     return CharacterizeConfig(micrograph=micrograph, **given)
 
 
 _RECONSTRUCT = Section(
-    {"micrograph": MICROGRAPH, "volume": VOLUME} | _INITIAL | checks_of(ReconstructConfig), _build_reconstruct
+    {"micrograph": MICROGRAPH, "volume": VOLUME, "interpolate": INTERPOLATE}
+    | _INITIAL
+    | checks_of(ReconstructConfig),
+    _build_reconstruct,
 )
 _CHARACTERIZE = Section({"micrograph": MICROGRAPH} | checks_of(CharacterizeConfig), _build_characterize)
 _WEIGHTS = Section(
@@ -215,7 +246,11 @@ def _plain(value: Any) -> Any:
             f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "image"
         }
         if isinstance(value, MicrographSource) and value.image is not None:
-            shape = "x".join(map(str, value.image.shape))
-            plain["path"] = f"<array {shape} {value.image.dtype}>"
+            names = [_array_name(one.image) for one in value.each]
+            plain["path"] = names if isinstance(value.image, tuple) else names[0]
         return plain
     return list(value) if isinstance(value, tuple) else value
+
+
+def _array_name(image: Any) -> str:
+    return f"<array {'x'.join(map(str, image.shape))} {image.dtype}>"

@@ -141,6 +141,30 @@ def some_texts(expected: str, **options: Any) -> Check:
     return Check(f"a list of {expected}", convert, **options)
 
 
+def text_or_texts(expected: str, **options: Any) -> Check:
+    """Return a check for text as :func:`text` takes it, or a list of such texts; kept as a tuple."""
+    one = text(expected)
+
+    def convert(value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return one.convert(value)
+        items = tuple(one.convert(item) for item in value)
+        return INVALID if not items or INVALID in items else items
+
+    return Check(f"{expected}, or a list of them", convert, literal=True, listed=True, **options)
+
+
+def some_numbers(minimum: float, maximum: float, **options: Any) -> Check:
+    """Return a check for a number in [minimum, maximum], or a list of such numbers; kept as a tuple."""
+    one = number(minimum, maximum)
+
+    def convert(value: object) -> object:
+        items = tuple(one.convert(item) for item in (value if isinstance(value, list | tuple) else [value]))
+        return INVALID if not items or INVALID in items else items
+
+    return Check(f"{one.expected}, or a list of them", convert, **options)
+
+
 def some_classes(**options: Any) -> Check:
     """Return a check for a list of classes, each as text or, from Python, itself; kept as a tuple of texts."""
 

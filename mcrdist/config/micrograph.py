@@ -1,4 +1,4 @@
-"""The micrograph's settings: one image for all directions, or one of their own."""
+"""The micrographs' settings: images for all directions, or for one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mcrdist.config.kinds import boolean, choice, integer, integers, number, text
+from mcrdist.config.kinds import boolean, choice, integer, integers, number, text_or_texts
 from mcrdist.config.schema import INVALID, Check, Section, checks_of, setting
 from mcrdist.errors import InputError
 
@@ -22,16 +22,24 @@ UNITS = ("angstrom", "nm", "um", "mm", "cm", "m")
 Segmentation = Literal["auto", "labels", "otsu", "multi-otsu", "threshold"]
 
 
-def _array(value: object) -> object:
-    """Keep an image given as an array; what it holds is checked where it is segmented."""
-    return np.asarray(value) if hasattr(value, "__array__") else INVALID
+def _is_array(value: object) -> bool:
+    return hasattr(value, "__array__")
+
+
+def _arrays(value: object) -> object:
+    """Keep images given as arrays; what they hold is checked where they are segmented."""
+    if isinstance(value, list | tuple):
+        return tuple(map(np.asarray, value)) if value and all(map(_is_array, value)) else INVALID
+    return np.asarray(value) if _is_array(value) else INVALID
 
 
 @dataclass(frozen=True)
 class MicrographSource:
-    """Where a micrograph comes from and how it becomes phases."""
+    """Where micrographs of one direction come from and how they become phases: one, or several alike."""
 
-    path: str | None = setting(text("the path of an image", optional=True, example="sem.tif"), None)
+    path: str | tuple[str, ...] | None = setting(
+        text_or_texts("the path of an image", optional=True, example="sem.tif"), None
+    )
     phase: int | None = setting(integer(0, 255, optional=True, example="1"), None)
     segmentation: Segmentation = setting(
         choice("auto", "labels", "otsu", "multi-otsu", "threshold", example="otsu"), "auto"
@@ -44,17 +52,28 @@ class MicrographSource:
     )
     pixel_size: float | None = setting(number(above=0, optional=True, example="0.25"), None)
     unit: str | None = setting(choice(*UNITS, optional=True, example="um"), None)
-    image: NDArray[Any] | None = dataclasses.field(default=None, compare=False, repr=False)
+    image: NDArray[Any] | tuple[NDArray[Any], ...] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def given(self) -> bool:
         """Whether there is an image to read at all."""
         return self.path is not None or self.image is not None
 
+    @property
+    def each(self) -> tuple[MicrographSource, ...]:
+        """The images one by one, all with these settings."""
+        if isinstance(self.image, tuple):
+            return tuple(replace(self, image=image) for image in self.image)
+        if isinstance(self.path, tuple):
+            return tuple(replace(self, path=path) for path in self.path)
+        return (self,)
+
 
 # `image` is Python's alone: a mapping from YAML or the command line has no arrays.
 _SOURCE: dict[str, Check | Section] = checks_of(MicrographSource) | {
-    "image": Check("an array", _array, optional=True, hidden=True)
+    "image": Check("an array, or a list of them", _arrays, optional=True, hidden=True)
 }
 
 
@@ -119,10 +138,13 @@ def _check_source(source: MicrographSource, key: str) -> MicrographSource:
     return source
 
 
-def _build_micrograph(given: dict[str, Any], key: str) -> MicrographConfig:
-    """Build the micrographs of all directions from the checked mapping."""
+def build_micrograph(
+    given: dict[str, Any], key: str, base: MicrographSource = MicrographSource()
+) -> MicrographConfig:
+    """Build the micrographs of all directions from the checked mapping; `base` has what that does not set."""
+    given = dict(given)
     own = {axis: given.pop(axis) for axis in AXES if axis in given}
-    common = _check_source(MicrographSource(**_merge_source(MicrographSource(), given)), key)
+    common = _check_source(MicrographSource(**_merge_source(base, given)), key)
     directions: dict[str, Any] = {}
     for axis, overrides in own.items():
         if overrides:
@@ -133,7 +155,11 @@ def _build_micrograph(given: dict[str, Any], key: str) -> MicrographConfig:
                 overrides = {"segmentation": "auto"} | overrides
             merged = MicrographSource(**_merge_source(common, overrides))
             directions[axis] = _check_source(merged, f"{key}.{axis}")
-    config = MicrographConfig(**_merge_source(common, {}), **directions)
+    return MicrographConfig(**_merge_source(common, {}), **directions)
+
+
+def require_images(config: MicrographConfig, key: str) -> None:
+    """Raise InputError unless every direction has an image."""
     missing = [axis for axis in AXES if not config.source(axis).given]
     if len(missing) == len(AXES):
         raise InputError(f"{key}.path: expected an image, found nothing (null); e.g. {key}.path=sem.tif")
@@ -142,15 +168,17 @@ def _build_micrograph(given: dict[str, Any], key: str) -> MicrographConfig:
             f"{key}.{missing[0]}.path: expected an image for direction {missing[0]}, found nothing (null); "
             f"give {key}.path for the directions without one of their own, or {key}.{missing[0]}.path"
         )
-    return config
 
 
 def _path_or_image(value: object) -> object:
-    """Accept a bare path or array where the keys of a micrograph are expected."""
+    """Accept bare paths or arrays where the keys of a micrograph are expected."""
     if value is None or isinstance(value, Mapping):
         return value
-    return {"image": value} if hasattr(value, "__array__") else {"path": value}
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return {"image": value} if _is_array(first) else {"path": value}
 
 
 _DIRECTION = Section(_SOURCE, lambda given, key: given, _path_or_image)
-MICROGRAPH = Section(_SOURCE | dict.fromkeys(AXES, _DIRECTION), _build_micrograph, _path_or_image)
+MICROGRAPH = Section(_SOURCE | dict.fromkeys(AXES, _DIRECTION), build_micrograph, _path_or_image)
+#: The same keys, left as they were given: what they do not set comes from elsewhere.
+OTHER_MICROGRAPH = Section(MICROGRAPH.checks, lambda given, key: given, _path_or_image)

@@ -33,6 +33,8 @@ class Check:
         A value that works, shown in the message.
     literal : bool
         The value is text to be taken as it is written (a path, a name), so that ``run.dir=001`` is "001".
+    listed : bool
+        A list of such texts is a value too: ``[a.tif,b.tif]``.
     hidden : bool
         Not among the keys that people are told about: it is for Python only.
     """
@@ -42,6 +44,7 @@ class Check:
     optional: bool = False
     example: str = ""
     literal: bool = False
+    listed: bool = False
     hidden: bool = False
 
     def __call__(self, value: object, key: str) -> Any:

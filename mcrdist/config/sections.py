@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcrdist.config.kinds import boolean, choice, integer, integers, number, text
+from mcrdist.config.kinds import boolean, choice, integer, integers, number, text, text_or_texts
 from mcrdist.config.schema import INVALID, Check, Section, setting
 from mcrdist.errors import InputError
 
@@ -21,7 +21,14 @@ class VolumeConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """How the micrograph's statistics are estimated."""
+    """How the micrograph's statistics are estimated, or the file that has them."""
+
+    path: str | tuple[str, ...] | None = setting(
+        text_or_texts(
+            "the path of targets.npz or of two-point statistics", optional=True, example="targets.npz"
+        ),
+        None,
+    )
 
     periodic: bool = setting(boolean(), False)
     lags: int | None = setting(integer(1, optional=True, example="32"), None)
@@ -56,7 +63,7 @@ class OptimizerConfig:
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
     projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)
     learning_rate: float = setting(number(above=0, example="0.05"), 0.05)
-    rotate: int = setting(integer(1, example="20"), 20)
+    rotate: int = setting(integer(1, example="5"), 5)
 
 
 @dataclass(frozen=True)

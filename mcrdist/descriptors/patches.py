@@ -6,7 +6,7 @@ pixel. The distance between two sets of numbers is that of their quantile functi
     W² = ∫₀¹ (Q_slice(u) − Q_micrograph(u))² du.
 
 Its mean over directions tells how different the distributions of whole patches are. Those know corners, necks and
-junctions, which S2, a statistic of pairs, does not see.
+junctions, which S2, a statistic of pairs, does not see. Here Q is known by its means over equal parts of [0, 1].
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Ter
 from mcrdist.descriptors.projections import PatchKind
 from mcrdist.descriptors.quantiles import ascending, cell_means
 
-#: Equal parts of [0, 1] on which the target keeps the means of its quantile functions.
-QUANTILES = 1024
+#: Equal parts of [0, 1] on which the means of quantile functions are compared. Few, for the sake of the optimiser: were
+#: every pixel held to a quantile of its own, a grey field would fall to the nearest two phases at once and stay there.
+QUANTILES = 16
 #: Sets of filters that take turns; the target has the quantiles of them all.
-SETS = 4
+SETS = 16
 #: Numbers in the patches of the slices that are worked on at a time, to stay in the cache.
 BATCH = 2**19
 
@@ -68,10 +69,9 @@ class PatchDistributions(Descriptor):
 
 
 class PatchTerm(Term):
-    """The root mean square of W over the filters of a set, relative to the spread of the micrograph's projections.
+    """The quantiles of a slice's projections: their root mean square error, relative to their spread in the micrograph.
 
-    For a given order of its projections a slice's W² is a parabola, and the order that sorts them gives the smallest
-    of all: the gradient takes the order as fixed.
+    The gradient is that for the order which sorts the projections, as if it stayed the same.
 
     Parameters
     ----------
@@ -96,75 +96,61 @@ class PatchTerm(Term):
 
     def redraw(self, round: int) -> None:
         """Take the next set of filters, with its own target."""
-        grid, count = self._grid, self._descriptor.filters
-        number = round % SETS
+        grid, number = self._grid, round % SETS
         self._filters = [
-            torch.as_tensor(kind.filters(count, number), dtype=grid.dtype, device=grid.device)
+            torch.as_tensor(
+                kind.filters(self._descriptor.filters, number), dtype=grid.dtype, device=grid.device
+            )
             for kind in self._descriptor.kinds
         ]
         self._targets = Targets(self._target[:, number], grid, float64)
-        self._at_ranks = self._ranked(range(1)) if len(self._target) == 1 else None
-
-    def _ranked(self, at: range) -> Tensor:
-        """What the projections of the slices `at` must be in ascending order: (1 or S, kinds x filters, H W)."""
-        pixels = self._grid.shape[0] * self._grid.shape[1]
-        return cell_means(self._targets.of(at), pixels).to(self._grid.dtype)
 
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
         kinds, count = self._descriptor.kinds, self._descriptor.filters
+        rows = len(kinds) * count
         pixels = slices.shape[1] * slices.shape[2]
-        numbers = pixels * len(kinds) * count  # projections of a slice
-        slope = None if gradient is None else 2.0 * self.weight * share / (self.scale**2 * numbers)
+        slope = None if gradient is None else 2.0 * self.weight * share / (self.scale**2 * rows * pixels)
         squares = torch.zeros(len(slices), dtype=float64, device=slices.device)
         batch = max(1, BATCH // (pixels * max(count, *(kind.size**2 for kind in kinds))))
         for start in range(0, len(slices), batch):
             chosen = slice(start, start + batch)
-            part = slices[chosen].contiguous()
-            wanted = self._ranked(at[chosen]) if self._at_ranks is None else self._at_ranks
-            for number, (kind, filters) in enumerate(zip(kinds, self._filters, strict=True)):
-                rows = slice(number * count, (number + 1) * count)
-                found, own = _distance(part, kind, filters, wanted[:, rows], slope)
+            part, target = slices[chosen].contiguous(), self._targets.of(at[chosen])
+            for first, kind, filters in zip(range(0, rows, count), kinds, self._filters, strict=True):
+                found, own = _distance(part, kind, filters, target[:, first : first + count], slope)
                 squares[chosen] += found
                 if gradient is not None and own is not None:
                     gradient[chosen] += own
-        return squares.div_(numbers).sqrt_().div_(self.scale)
-
-    def flip_constant(self, error: Floats, shape: tuple[int, int], share: float) -> Floats:
-        """A flip moves the projections of the patches it is in by the weights of the filter, cell by cell.
-
-        In the old order of the projections; sorting them anew can only lower the loss further.
-        """
-        moved = np.mean([1.0 / kind.pooled**2 for kind in self._descriptor.kinds])
-        return np.full_like(error, self.weight * share * moved / (self.scale**2 * shape[0] * shape[1]))
+        return squares.div_(rows).sqrt_().div_(self.scale)
 
 
 def _distance(
-    slices: Tensor, kind: PatchKind, filters: Tensor, wanted: Tensor, slope: float | None
+    slices: Tensor, kind: PatchKind, filters: Tensor, target: Tensor, slope: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Squared distances of projections to what they must be in ascending order, and their gradient.
+    """Squared distances between the quantiles of projections and the target's, and their gradient.
 
     Parameters
     ----------
     slices : Tensor (S, H, W)
     kind : PatchKind
     filters : Tensor (F, size²)
-    wanted : Tensor (1 or S, F, H W)
+    target : Tensor (1 or S, F, QUANTILES), float64
     slope : float or None
-        Derivative of the loss with respect to half a square; None asks for no gradient.
+        Of the loss by a projection, for a distance of 1 of its quantile; None asks for no gradient.
 
     Returns
     -------
     Tensor (S,), float64
-        Sums over filters and pixels.
+        Mean squares, summed over filters.
     Tensor (S, H, W) or None
     """
     count, height, width = slices.shape
     projections = bmm(filters.expand(count, -1, -1), kind.unfold(slices))
     order = ascending(projections)
-    off = projections.gather(2, order).sub_(wanted)
-    squares = off.to(float64).square().sum(2).sum(1)
+    distance = cell_means(projections.gather(2, order), QUANTILES) - target
+    squares = distance.square().mean(2).sum(1)
     if slope is None:
         return squares, None
-    slopes = projections.scatter_(2, order, off.mul_(slope))
+    back = cell_means(distance, height * width).mul_(slope).to(slices.dtype)
+    slopes = projections.scatter_(2, order, back)
     columns = bmm(filters.T.contiguous().expand(count, -1, -1), slopes)
     return squares, kind.fold(columns, (height, width))

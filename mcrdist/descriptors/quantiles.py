@@ -11,7 +11,8 @@ def cell_means(values: Tensor, cells: int) -> Tensor:
     """Means over `cells` equal parts of [0, 1] of the step function that has `values` on equal parts of it.
 
     Of the sorted values of a sample that step function is the quantile function. Where a part overlaps several
-    steps each of them counts by its overlap, so nothing depends on whether the two numbers divide one another.
+    steps each of them counts by its overlap, so the numbers need not divide one another. From c cells back to n the
+    same function is n / c times the transpose of its way there.
 
     Parameters
     ----------
@@ -23,8 +24,10 @@ def cell_means(values: Tensor, cells: int) -> Tensor:
     Tensor (..., cells), float64
     """
     n = values.shape[-1]
-    if n == cells:
-        return values.to(float64)
+    if n % cells == 0:
+        return values.reshape(*values.shape[:-1], cells, n // cells).mean(-1, dtype=float64)
+    if cells % n == 0:
+        return values.to(float64).repeat_interleave(cells // n, dim=-1)
     integral = torch.nn.functional.pad(values.to(float64).cumsum(-1), (1, 0))
     edges = torch.arange(cells + 1, dtype=torch.int64, device=values.device) * n
     below = torch.div(edges, cells, rounding_mode="floor").clamp_(max=n - 1)

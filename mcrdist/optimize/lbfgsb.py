@@ -9,14 +9,21 @@ this program one evaluation an iteration is the rule.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mcrdist.optimize.history import History
+from mcrdist.optimize.minimizer import (
+    Callback,
+    Function,
+    Options,
+    Progress,
+    Result,
+    State,
+    maximum,
+    projected_gradient,
+)
 from mcrdist.optimize.products import Map, Products, serial_map
 
 # A variable this close to a bound, and pushed outward, is taken to the bound with a full step (Bertsekas
@@ -29,61 +36,9 @@ TRIALS = 20
 EXPANSION = 10.0
 ROUNDING = 2.0**-52  # a decrease by this fraction of the loss cannot be seen
 FIRST_CHANGE = 0.1  # largest change of a variable in a step that no curvature scales
-WINDOW = 10  # iterations over which the relative decrease is measured
 STALL = 1e-6  # relative decrease of an iteration that does not count as progress, ...
 STALLED = 3  # ... and how many of them drop the history
 RECOVERED = 0.99  # of the loss at the last such restart: only below it, another one is worth its evaluations
-
-Function = Callable[[Tensor], tuple[float, Tensor]]
-
-
-@dataclass(frozen=True)
-class Options:
-    """When to stop, and how much to remember.
-
-    Attributes
-    ----------
-    history
-        Curvature pairs kept; each takes two fields of memory.
-    iterations
-        Cap.
-    relative_decrease
-        Stop when the loss fell by less than this fraction an iteration, on average over the last 10.
-    projected_gradient
-        Stop when the largest component of the projected gradient, min(g, x) or min(-g, 1 - x), is not above
-        this.
-    """
-
-    history: int = 10
-    iterations: int = 300
-    relative_decrease: float = 1e-4
-    projected_gradient: float = 0.0
-
-
-@dataclass(frozen=True)
-class State:
-    """What a callback is told; iteration 0 is the start. `x` is to be read, not kept: it changes in place."""
-
-    iteration: int
-    loss: float
-    evaluations: int
-    projected_gradient: float
-    step: float
-    x: Tensor
-
-
-@dataclass(frozen=True)
-class Result:
-    """The minimiser (the tensor that was given, changed in place) and how it was found."""
-
-    x: Tensor
-    loss: float
-    iterations: int
-    evaluations: int
-    stop: str
-
-
-Callback = Callable[[State], bool | None]
 
 
 def minimize(
@@ -145,7 +100,7 @@ class _Minimizer:
         planes_map: Map,
     ) -> None:
         self.function, self.x, self.products = function, x.clamp_(0, 1), products
-        self.options, self.callback, self.planes_map = options, callback, planes_map
+        self.progress, self.planes_map = Progress(options, callback), planes_map
         self.history = History(x, options.history)
         self.trial = torch.empty_like(x)
         self.free = torch.empty(x.shape, dtype=torch.bool, device=x.device)
@@ -161,21 +116,15 @@ class _Minimizer:
             raise FloatingPointError(
                 f"iteration 0: the loss ({self.loss}) or its gradient is not finite at the start"
             )
-        losses: deque[float] = deque([self.loss], maxlen=WINDOW + 1)
         stalled, restart_below, step = 0, math.inf, 0.0
         while True:
-            norm = self._projected_gradient()
-            stop = self._report(norm, step)
-            if stop is None and len(losses) > WINDOW:
-                enough = WINDOW * self.options.relative_decrease * abs(self.loss)
-                stop = "relative decrease" if losses[0] - self.loss < enough else None
+            stop = self._report(step)
             if stop is not None:
                 return self._result(stop)
             if stalled >= STALLED and self.loss < restart_below and len(self.history):
                 self.history.clear()
                 restart_below = RECOVERED * self.loss
-                losses.clear()  # the restart is given a whole window
-                losses.append(self.loss)
+                self.progress.restart()
                 stalled = 0
             self.iteration += 1
             before = self.loss
@@ -184,16 +133,11 @@ class _Minimizer:
                 self.iteration -= 1
                 return self._result("no further decrease")
             step = found
-            losses.append(self.loss)
             stalled = stalled + 1 if before - self.loss < STALL * abs(before) else 0
 
-    def _report(self, norm: float, step: float) -> str | None:
-        state = State(self.iteration, self.loss, self.evaluations, norm, step, self.x)
-        if self.callback is not None and self.callback(state):
-            return "interrupted"
-        if norm <= self.options.projected_gradient:
-            return "projected gradient"
-        return "iteration cap" if self.iteration >= self.options.iterations else None
+    def _report(self, step: float) -> str | None:
+        norm = projected_gradient(self.x, self.history.gradient, self.products, self.planes_map)
+        return self.progress.stop(State(self.iteration, self.loss, self.evaluations, norm, step, self.x))
 
     def _result(self, stop: str) -> Result:
         return Result(self.x, self.loss, self.iteration, self.evaluations, stop)
@@ -209,7 +153,12 @@ class _Minimizer:
             c = self.history.coefficients(self.products, self.free)
             if c is None:
                 self.history.clear()
-                largest = self._maximum(lambda p: (self.history.gradient[p] * self.free[p]).abs().max())
+                largest = maximum(
+                    self.x,
+                    lambda p: (self.history.gradient[p] * self.free[p]).abs().max(),
+                    self.products,
+                    self.planes_map,
+                )
                 coefficients = [(0, -FIRST_CHANGE / largest if largest > 0 else 0.0)]
             else:
                 coefficients = [(row, float(value)) for row, value in enumerate(c) if value != 0]
@@ -294,15 +243,3 @@ class _Minimizer:
         self.history.gradient.copy_(gradient)
         self.x.copy_(self.trial)
         self.loss = loss
-
-    def _projected_gradient(self) -> float:
-        """Largest |x - P(x - g)|, without the cancellation that hides small gradients."""
-        x, g = self.x, self.history.gradient
-        return self._maximum(
-            lambda p: torch.where(g[p] > 0, torch.minimum(g[p], x[p]), torch.minimum(-g[p], 1 - x[p])).max()
-        )
-
-    def _maximum(self, of_plane: Callable[[int], Tensor]) -> float:
-        """Maximum over the planes of all ranks; at least 0, so that ranks without planes have one too."""
-        values = self.planes_map(of_plane, range(self.x.shape[0]))
-        return self.products.maximum(torch.stack([self.x.new_zeros(()), *values]))

@@ -1,0 +1,132 @@
+"""The minimiser that the configuration names, on objectives that look at other slices as it goes on.
+
+A line search and curvature need one function, so L-BFGS works in bursts of a few iterations, the objective turning in
+between; Adam needs no function that stays, and the objective turns in every iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from torch import Tensor
+
+from mcrdist.config import OptimizerConfig
+from mcrdist.errors import InputError
+from mcrdist.objective import Evaluation, Objective
+from mcrdist.optimize import adam, lbfgsb, scipy_lbfgsb
+from mcrdist.optimize.minimizer import Callback, Function, Minimizer, Options, Result, State
+from mcrdist.optimize.products import Map, Products
+
+#: Optimisers that hold the whole field in one process.
+ALONE = ("scipy", "yeong_torquato")
+
+
+def check_ranks(name: str, ranks: int) -> InputError | None:
+    """What is wrong with this many processes for the optimiser `name`, if anything."""
+    if name not in ALONE or ranks == 1:
+        return None
+    return InputError(
+        f"optimizer.name: expected lbfgsb or adam with several processes, found {name} with {ranks}; it works on "
+        "the whole volume in one: start one process, without torchrun"
+    )
+
+
+class Descent:
+    """Minimises objectives, one after the other.
+
+    Parameters
+    ----------
+    config : OptimizerConfig
+        Its `name` is one of the gradient methods.
+    products, planes_map
+        As for `lbfgsb.minimize`.
+    """
+
+    def __init__(self, config: OptimizerConfig, products: Products, planes_map: Map) -> None:
+        self._config, self._products, self._planes_map = config, products, planes_map
+        self._round = 0
+
+    def __call__(
+        self, objective: Objective, function: Function, x: Tensor, options: Options, callback: Callback
+    ) -> Result:
+        """Minimise `function`, which evaluates `objective`, in place."""
+        if not objective.rotates:
+            return self._minimizer()(function, x, self._products, options, callback, self._planes_map)
+        objective.remember()
+        if self._config.name == "adam":
+
+            def turning(field: Tensor) -> tuple[float, Tensor]:
+                self.turn(objective)
+                return function(field)
+
+            return self._minimizer()(turning, x, self._products, options, callback, self._planes_map)
+        return self._bursts(objective, function, x, options, callback)
+
+    def watching(self, objective: Objective) -> Callable[[Tensor, Tensor], Evaluation]:
+        """Evaluate `objective` again and again; every `rotate` times it turns, if it does."""
+        if not objective.rotates:
+            return objective
+        objective.remember()
+        calls = 0
+
+        def look(field: Tensor, gradient: Tensor) -> Evaluation:
+            nonlocal calls
+            if calls % self._config.rotate == 0:
+                self.turn(objective)
+            calls += 1
+            return objective(field, gradient)
+
+        return look
+
+    def turn(self, objective: Objective) -> None:
+        """Let the objective look at the next slices; over all objectives, each slice has its turn."""
+        objective.rotate(self._round)
+        self._round += 1
+
+    def _minimizer(self) -> Minimizer:
+        if self._config.name == "adam":
+            return partial(adam.minimize, learning_rate=self._config.learning_rate)
+        return {"lbfgsb": lbfgsb.minimize, "scipy": scipy_lbfgsb.minimize}[self._config.name]
+
+    def _bursts(
+        self, objective: Objective, function: Function, x: Tensor, options: Options, callback: Callback
+    ) -> Result:
+        """Bursts of `rotate` iterations, each on slices of its own and with curvature of its own.
+
+        Curvature is not kept over a turn: the next slices have another. Convergence is told from one whole rotation to
+        the next, by the mean loss of its bursts. It may rise between the two: a tangent lies below a convex loss.
+        """
+        size, turns = self._config.rotate, objective.turns
+        iterations = evaluations = idle = 0
+        ends: list[float] = []
+        while True:
+
+            def note(state: State, before: int = iterations) -> bool | None:
+                if before and state.iteration == 0:
+                    return False  # where the last burst ended
+                return callback(replace(state, iteration=before + state.iteration))
+
+            self.turn(objective)
+            count = min(size, options.iterations - iterations)
+            burst = replace(options, iterations=count, relative_decrease=0.0)
+            result = self._minimizer()(function, x, self._products, burst, note, self._planes_map)
+            iterations += result.iterations
+            evaluations += result.evaluations
+            idle = 0 if result.iterations else idle + 1
+            ends.append(result.loss)
+            enough = turns * size * options.relative_decrease
+            if result.stop == "interrupted" or iterations >= options.iterations or idle >= turns:
+                stop = result.stop
+            elif len(ends) >= 2 * turns and _change(ends, turns) < enough:
+                stop = "relative decrease"
+            else:
+                continue
+            return replace(result, iterations=iterations, evaluations=evaluations, stop=stop)
+
+
+def _change(losses: list[float], count: int) -> float:
+    """Relative difference between the mean of the last `count` losses and of the `count` before."""
+    before, after = sum(losses[-2 * count : -count]), sum(losses[-count:])
+    return abs(before - after) / abs(after) if after else 0.0

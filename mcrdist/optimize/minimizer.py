@@ -1,0 +1,133 @@
+"""What every minimiser of fields in [0, 1] is given and gives back: when to stop, how far it is, how it ended."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mcrdist.optimize.products import Map, Products
+
+WINDOW = 10  # iterations over which the relative decrease is measured
+
+Function = Callable[[Tensor], tuple[float, Tensor]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """When to stop, and how much to remember.
+
+    Attributes
+    ----------
+    history
+        Curvature pairs kept; each takes two fields of memory.
+    iterations
+        Cap.
+    relative_decrease
+        Stop when the loss fell by less than this fraction an iteration, on average over the last 10.
+    projected_gradient
+        Stop when the largest component of the projected gradient, min(g, x) or min(-g, 1 - x), is not above
+        this.
+    """
+
+    history: int = 10
+    iterations: int = 300
+    relative_decrease: float = 1e-4
+    projected_gradient: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """What a callback is told; iteration 0 is the start. `x` is to be read, not kept: it changes in place."""
+
+    iteration: int
+    loss: float
+    evaluations: int
+    projected_gradient: float
+    step: float
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """The minimiser (the tensor that was given, changed in place) and how it was found."""
+
+    x: Tensor
+    loss: float
+    iterations: int
+    evaluations: int
+    stop: str
+
+
+Callback = Callable[[State], bool | None]
+
+
+class Minimizer(Protocol):
+    """Minimise a function over fields in [0, 1], in place; `lbfgsb.minimize` says what the arguments are."""
+
+    def __call__(
+        self,
+        function: Function,
+        x: Tensor,
+        products: Products,
+        options: Options | None = None,
+        callback: Callback | None = None,
+        planes_map: Map = ...,
+    ) -> Result: ...
+
+
+class Progress:
+    """Tells the callback of every iteration, and says when to stop and why.
+
+    Parameters
+    ----------
+    options, callback
+        As the minimiser was given them.
+    window : int
+        Iterations over which the relative decrease is measured; more where the loss does not fall in each.
+    """
+
+    def __init__(self, options: Options, callback: Callback | None, window: int = WINDOW) -> None:
+        self.options, self.callback, self.window = options, callback, window
+        self._best: deque[float] = deque(maxlen=window + 1)
+
+    def restart(self) -> None:
+        """Give what follows a whole window."""
+        latest = self._best[-1]
+        self._best.clear()
+        self._best.append(latest)
+
+    def stop(self, state: State) -> str | None:
+        """Why to stop after this iteration; None to go on."""
+        options = self.options
+        self._best.append(min(state.loss, self._best[-1]) if self._best else state.loss)
+        if self.callback is not None and self.callback(state):
+            return "interrupted"
+        if state.projected_gradient <= options.projected_gradient:
+            return "projected gradient"
+        if state.iteration >= options.iterations:
+            return "iteration cap"
+        enough = self.window * options.relative_decrease * abs(self._best[-1])
+        if len(self._best) > self.window and self._best[0] - self._best[-1] < enough:
+            return "relative decrease"
+        return None
+
+
+def projected_gradient(x: Tensor, gradient: Tensor, products: Products, planes_map: Map) -> float:
+    """Largest |x - P(x - g)| over all ranks, without the cancellation that hides small gradients."""
+
+    def largest(p: int) -> Tensor:
+        g = gradient[p]
+        return torch.where(g > 0, torch.minimum(g, x[p]), torch.minimum(-g, 1 - x[p])).max()
+
+    return maximum(x, largest, products, planes_map)
+
+
+def maximum(x: Tensor, of_plane: Callable[[int], Tensor], products: Products, planes_map: Map) -> float:
+    """Maximum over the planes of all ranks; at least 0, so that ranks without planes have one too."""
+    values = planes_map(of_plane, range(x.shape[0]))
+    return products.maximum(torch.stack([x.new_zeros(()), *values]))

@@ -1,0 +1,56 @@
+"""Measuring the targets of a level with the descriptors that the configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mcrdist.config import DescriptorConfig
+from mcrdist.directions import Direction
+from mcrdist.selection import Selection, select
+from mcrdist.targets.base import Shape, Target, Targets
+from mcrdist.view import View
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The targets of one level.
+
+    Attributes
+    ----------
+    selections : mapping of direction name to Selection
+        The descriptors that measured them.
+    targets : mapping of direction name to a Target a phase
+    """
+
+    selections: Mapping[str, Selection]
+    targets: Mapping[str, Sequence[Target]]
+
+
+def measure(
+    targets: Targets,
+    config: DescriptorConfig,
+    directions: Sequence[Direction],
+    shape: Shape,
+    factor: int = 1,
+) -> Measured:
+    """Measure the targets of a level of this shape (nz, ny, nx), whose voxels are `factor` pixels wide.
+
+    Raises
+    ------
+    InputError
+        A descriptor needs more than the user gave.
+    """
+    selections, found = {}, {}
+    for direction in directions:
+        view = View(
+            direction.slice_shape(shape),
+            targets.images_at(direction, factor),
+            targets.periodic,
+            targets.lags_at(direction, factor, shape),
+            finest=factor == 1,
+        )
+        selection = select(config, view)
+        selections[direction.name] = selection
+        found[direction.name] = targets.at(direction, factor, shape, selection.descriptors, selection.joints)
+    return Measured(selections, found)
