@@ -168,6 +168,10 @@ def build_phases(
         targets[f"{axis}/micrograph"] = image
         targets[f"{axis}/phase"] = 1
         targets[f"{axis}/source"] = "three.tif"
+        for label in range(3):
+            indicator = (image == label).astype(float)[None]
+            targets[f"{axis}/{label}/s2"] = two_point(indicator, 6, False)[0]
+            targets[f"{axis}/{label}/variation"] = variation(indicator, False)[0]
     np.savez(run.targets, **targets)
     writer = VolumeWriter.create(run.volume, [shape], None, None, labels=3, channels=3)
     for z in range(0, shape[0], writer.depth):
