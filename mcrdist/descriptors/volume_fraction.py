@@ -69,9 +69,6 @@ class VolumeFraction(Descriptor):
     """The area fraction of the phase."""
 
     name = "volume_fraction"
-    # One number against hundreds of S2: where the window of S2, estimated from few pixels, contradicts it, the fraction
-    # is what people ask for first.
-    balance = 10.0
 
     def describe(self, image: Floats, periodic: bool) -> Floats:
         """Mean of one image (H, W), an array without dimensions."""
