@@ -449,4 +449,4 @@ def test_three_phases_have_their_fractions(initial: str, threshold: str | float,
         assert abs(found - wanted) < (1e-3 if threshold == "exact" else 2e-2), label
         told = done.summary["phases"][str(label)]
         assert told["volume_fraction"]["rounded"] == pytest.approx(found)
-        assert told["errors"]["rounded"]["z"]["s2"] < 0.25
+        assert told["errors"]["rounded"]["z"]["s2"] < 0.35
