@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mcrdist.config import ReconstructConfig, to_mapping
-from mcrdist.descent import check_ranks
+from mcrdist.descent import check_phases, check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
@@ -85,13 +85,15 @@ class _Conductor:
     def run(self) -> Run:
         config = self.config
         targets = self.comm.first(lambda: load_targets(config.micrograph, config.target, config.interpolate))
+        self.comm.agree(check_phases(config.optimizer.name, len(targets.phases)))
         self.phases = Phases(targets.phases, self.workers)
         self.directions = directions(config.volume.shape, config.target.diagonals)
         grids = self._levels(targets)
         # Before anything is written: what does not fit leaves no traces.
         given = self._given(grids[0])
         shapes = [d.slice_shape(level.shape) for level in grids for d in self.directions]
-        self.each(lambda: try_out(config.descriptors, shapes, self.dtype))
+        seen = [*shapes, *(image.shape for image in targets.images().values())]
+        self.each(lambda: try_out(config.descriptors, seen, self.dtype))
         self.each(lambda: self._measure(grids[-1], targets))
         self.known = self.each(lambda: self._known(targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))

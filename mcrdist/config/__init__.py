@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mcrdist.config.annealing import check_annealing
 from mcrdist.config.descriptors import DescriptorConfig
 from mcrdist.config.interpolate import INTERPOLATE, InterpolateConfig, build_interpolate
 from mcrdist.config.kinds import choice, integer, text
@@ -153,6 +154,8 @@ def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
     interpolate = build_interpolate(given.pop("interpolate", {}), "interpolate", micrograph)
     volume = given.pop("volume", None) or VOLUME(None, "volume")
     _check_together(given, volume.shape)
+    if given.get("optimizer", OptimizerConfig()).name == "yeong_torquato":
+        check_annealing(given.get("descriptors", DescriptorConfig()), given.get("target", TargetConfig()))
     if interpolate.along is not None and volume.shape[0] == 1:
         raise InputError(
             f"interpolate.along: expected null for a single plane, found {interpolate.along}; make a volume of "
