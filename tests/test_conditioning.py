@@ -239,6 +239,11 @@ BAD = {
     ),
     "a crop outside": (IMAGE[:20, :20], ["conditioning.crop=[8,24,0,16]"], "within rows 0 to 20"),
     "beyond the volume": (IMAGE[:16, :16], ["conditioning.index=16"], "an integer of at most 15"),
+    "an optimiser that moves all": (
+        IMAGE[:16, :16],
+        ["optimizer.name=yeong_torquato"],
+        "expected nothing (null) with optimizer.name=yeong_torquato",
+    ),
     "other phases": (IMAGE[:16, :16] + 3, [], "phases found, 3, 4"),
     "another volume": (np.zeros((8, 9, 10), np.uint8), [], "expected 16x16x16 voxels"),
     "floats": (np.zeros((16, 16, 16)), [], "expected integers (labels, 255 where unknown), found float64"),
