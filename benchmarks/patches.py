@@ -24,7 +24,7 @@ WEIGHT, SIZES, FILTERS, POOLED = (
 SETTINGS: dict[str, list[str]] = {
     "S2+V": [],
     "corners": [f"{WEIGHT}=5", f"{SIZES}=[2]", f"{FILTERS}=4"],
-    "small": [f"{WEIGHT}=1", f"{SIZES}=[3,6]", f"{FILTERS}=6"],
+    "small": [f"{WEIGHT}=1", f"{SIZES}=[3,6]", f"{FILTERS}=3"],
     "wide": [f"{WEIGHT}=1", f"{SIZES}=[4]", f"{FILTERS}=6", f"{POOLED}=[2,4]"],
 }
 
@@ -47,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.data.is_dir() and arguments.judge.is_file()):
         sys.exit(f"{arguments.data}, {arguments.judge}: expected micrographs and the judge; see --help")
-    common = ["optimizer.iterations=100", "runtime.threads=1", "run.report=false", *arguments.overrides]
+    common = ["optimizer.iterations=60", "runtime.threads=1", "run.report=false", *arguments.overrides]
     for name in arguments.only:
         image = next(arguments.data.glob(f"{name}.*"))
         periodic = ["target.periodic=true"] if name == SMALL else []

@@ -144,7 +144,7 @@ def _patches(config: PatchConfig, view: View) -> Iterator[Chosen]:
     kinds = [PatchKind(size, pooled) for pooled in (1, *config.pooled) for size in config.sizes]
     kinds = [kind for kind in kinds if kind.side <= 2 * view.lags]
     if config.weight and kinds:
-        descriptor = PatchDistributions(kinds, config.filters)
+        descriptor = PatchDistributions(kinds, config.filters, config.redraw)
         yield Chosen(descriptor, config.weight * descriptor.balance)
 
 

@@ -93,7 +93,7 @@ def test_ascending_sorts_and_keeps_the_order_of_equals(dtype: torch.dtype) -> No
 @pytest.mark.parametrize("periodic", [True, False])
 def test_the_target_is_the_sorted_projections(kind: PatchKind, periodic: bool) -> None:
     image = random(11, 13)
-    found = PatchDistributions([kind], filters=3).describe(image, periodic)
+    found = PatchDistributions([kind], filters=3, redraw=True).describe(image, periodic)
     assert found.shape == (SETS, 3, QUANTILES)
     for number in range(SETS):
         for row, weights in zip(found[number], kind.filters(3, number), strict=True):
@@ -110,14 +110,15 @@ def test_filters_are_unit_vectors_and_those_of_sets_differ() -> None:
     np.testing.assert_array_equal(first, kind.filters(5, 0))
 
 
-@pytest.mark.parametrize("round", [0, 1, SETS])
-def test_the_error_is_the_distance_of_sorted_projections(round: int) -> None:
+@pytest.mark.parametrize(("round", "redraw"), [(0, True), (1, True), (SETS, True), (1, False)])
+def test_the_error_is_the_distance_of_sorted_projections(round: int, redraw: bool) -> None:
     image, slices = random(12, 15, seed=1), random(3, 8, 10, seed=2)
-    descriptor = PatchDistributions(KINDS, filters=2)
+    descriptor = PatchDistributions(KINDS, filters=2, redraw=redraw)
     target = descriptor.describe(image, False)
     term = descriptor.term({"patches": target[None]}, 1.0, SliceGrid((8, 10), torch.float64))
+    assert term.redraws == redraw
     term.redraw(round)
-    number = round % SETS
+    number = round % SETS if redraw else 0
     found = errors_of(term, slices)
     for one, error in zip(slices, found, strict=True):
         squares = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mcrdist.config.kinds import (
+    boolean,
     choice,
     integer,
     number,
@@ -85,7 +86,8 @@ class PatchConfig:
 
     weight: float = _weight(0.0)
     sizes: tuple[int, ...] = setting(some_integers(2, example="[3,6]"), (3, 6))
-    filters: int = setting(integer(1, 1024, example="6"), 6)
+    filters: int = setting(integer(1, 1024, example="8"), 3)
+    redraw: bool = setting(boolean(), False)
     pooled: tuple[int, ...] = _pooled()
 
 

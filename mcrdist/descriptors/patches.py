@@ -25,7 +25,7 @@ from mcrdist.descriptors.quantiles import ascending, cell_means
 #: Equal parts of [0, 1] on which the means of quantile functions are compared. Few, for the sake of the optimiser: were
 #: every pixel held to a quantile of its own, a grey field would fall to the nearest two phases at once and stay there.
 QUANTILES = 16
-#: Sets of filters that take turns; the target has the quantiles of them all.
+#: Sets of filters that take turns, if they do; the target has the quantiles of them all.
 SETS = 16
 #: Numbers in the patches of the slices that are worked on at a time, to stay in the cache.
 BATCH = 2**19
@@ -40,31 +40,35 @@ class PatchDistributions(Descriptor):
         Sizes of patches and their resolutions.
     filters : int
         Number of each kind in a set.
+    redraw : bool
+        Let sets of filters take turns as the optimisation goes on. More directions are seen that way, but an
+        optimiser that learns curvature must begin anew with each set.
     """
 
     name = "patches"
     # A tenth of what S2 has: with five times as much S2 gives way, and by more than patches gain.
     balance = 0.1
 
-    def __init__(self, kinds: Sequence[PatchKind], filters: int) -> None:
+    def __init__(self, kinds: Sequence[PatchKind], filters: int, redraw: bool = False) -> None:
         self.kinds = tuple(kinds)
         self.filters = filters
+        self.sets = SETS if redraw else 1
 
     def describe(self, image: Floats, periodic: bool) -> Floats:
-        """Quantiles of one image (H, W): (SETS, kinds x filters, QUANTILES).
+        """Quantiles of one image (H, W): (sets, kinds x filters, QUANTILES).
 
         An image that is not periodic has the patches that lie in it.
         """
-        found = np.empty((SETS, len(self.kinds), self.filters, QUANTILES))
+        found = np.empty((self.sets, len(self.kinds), self.filters, QUANTILES))
         for row, kind in enumerate(self.kinds):
             patches = kind.unfold(torch.as_tensor(image, dtype=float64)[None])[0]
             if not periodic:
                 height, width = (side - kind.side + 1 for side in image.shape)
                 patches = patches.view(-1, *image.shape)[:, :height, :width].flatten(1)
-            for number in range(SETS):
+            for number in range(self.sets):
                 responses = torch.as_tensor(kind.filters(self.filters, number)) @ patches
                 found[number, row] = cell_means(responses.sort(1).values, QUANTILES).numpy()
-        return found.reshape(SETS, -1, QUANTILES)
+        return found.reshape(self.sets, -1, QUANTILES)
 
     def term(self, targets: Mapping[str, Floats], weight: float, grid: SliceGrid) -> PatchTerm:
         return PatchTerm(self, targets[self.name], weight, grid)
@@ -78,7 +82,7 @@ class PatchTerm(Term):
     Parameters
     ----------
     descriptor : PatchDistributions
-    target : array (T, SETS, kinds x filters, QUANTILES)
+    target : array (T, sets, kinds x filters, QUANTILES)
         What `describe` returns, one for all slices or one a slice.
     weight : float
     grid : SliceGrid
@@ -94,11 +98,18 @@ class PatchTerm(Term):
         self.norm = float(np.sqrt(target.var(-1).mean()))
         self.scale = self.norm or 1.0
         self._descriptor, self._target, self._grid = descriptor, target, grid
-        self.redraw(0)
+        self._take(0)
+
+    @property
+    def redraws(self) -> bool:
+        return self._descriptor.sets > 1
 
     def redraw(self, round: int) -> None:
         """Take the next set of filters, with its own target."""
-        grid, number = self._grid, round % SETS
+        self._take(round % self._descriptor.sets)
+
+    def _take(self, number: int) -> None:
+        grid = self._grid
         self._filters = [
             torch.as_tensor(
                 kind.filters(self._descriptor.filters, number), dtype=grid.dtype, device=grid.device
