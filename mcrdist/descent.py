@@ -33,6 +33,16 @@ def check_ranks(name: str, ranks: int) -> InputError | None:
     )
 
 
+def check_phases(name: str, phases: int) -> InputError | None:
+    """What is wrong with a material of this many phases (1: one against the rest), if anything."""
+    if name != "yeong_torquato" or phases == 1:
+        return None
+    return InputError(
+        f"optimizer.name: expected another one than yeong_torquato, which swaps two phases, for a micrograph of "
+        f"{phases}; take lbfgsb, or one phase against the rest, e.g. micrograph.phase=1"
+    )
+
+
 class Descent:
     """Minimises objectives, one after the other.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from objectives import make
 from mcrdist.annealing.energy import slice_energies
 from mcrdist.annealing.swaps import Swaps, pair_counts
 from mcrdist.annealing.volume import anneal_volume, with_fraction
+from mcrdist.config import from_mapping
+from mcrdist.descent import check_phases
 from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.errors import InputError
 from mcrdist.objective import Held, Objective
@@ -192,10 +195,26 @@ def test_a_callback_stops_the_annealing() -> None:
     assert (result.stop, result.sweeps) == ("interrupted", 2)
 
 
-def test_what_swaps_cannot_anneal() -> None:
-    with pytest.raises(InputError, match=r"descriptors: expected s2.*found s2, variation.*greyness"):
-        slice_energies(make((8, 10, 9), Comm.start("cpu"), Workers(1)))
-    with pytest.raises(InputError, match=r"optimizer\.name.*micrograph of 3"):
-        slice_energies(objective((8, 10, 9), phases=3))
-    with pytest.raises(InputError, match=r"target\.diagonals: expected false"):
-        slice_energies(objective((8, 8, 8), diagonals=1))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"descriptors": {"gram": {"weight": 1.0}}}, r"^descriptors: expected s2, .* alone .*found gram;"),
+        ({"descriptors": {"s2": {"weight": 0.0}}}, r"^descriptors\.s2\.weight: expected one above 0"),
+        ({"descriptors": {"s2": {"pooled": [2]}}}, r"^descriptors\.s2\.pooled: expected \[\].*found \[2\]"),
+        (
+            {"descriptors": {"variation": {"mode": "minimize"}}},
+            r"^descriptors\.variation\.mode: expected match",
+        ),
+        ({"target": {"diagonals": True}}, r"^target\.diagonals: expected false"),
+    ],
+)
+def test_what_swaps_cannot_anneal(settings: dict[str, Any], message: str) -> None:
+    given = {"micrograph": {"path": "sem.tif"}, "volume": {"size": 16}, **settings}
+    from_mapping(given | {"optimizer": {"name": "lbfgsb"}})
+    with pytest.raises(InputError, match=message):
+        from_mapping(given | {"optimizer": {"name": "yeong_torquato"}})
+
+
+def test_swaps_are_between_two_phases() -> None:
+    assert check_phases("yeong_torquato", 1) is check_phases("lbfgsb", 3) is None
+    assert "micrograph of 3" in str(check_phases("yeong_torquato", 3))

@@ -14,7 +14,6 @@ from mcrdist.descriptors.correlation import TwoPointTerm
 from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.descriptors.volume_fraction import VolumeFractionTerm
 from mcrdist.directions import Direction
-from mcrdist.errors import InputError
 from mcrdist.look import Held
 from mcrdist.objective import Objective
 
@@ -45,38 +44,17 @@ class SliceEnergy:
 
 
 def slice_energies(objective: Objective) -> list[SliceEnergy]:
-    """The energy of every direction of an objective.
-
-    Raises
-    ------
-    InputError
-        The loss depends on more than S2, variation and volume fraction of plain slices of one phase.
-    """
-    if len(objective.phases.labels) > 1:
-        raise InputError(
-            f"optimizer.name: expected another one than yeong_torquato, which swaps two phases, for a micrograph of "
-            f"{len(objective.phases.labels)}; take lbfgsb, or one phase against the rest by micrograph.phase"
-        )
+    """The energy of every direction of an objective of S2 and, perhaps, variation and volume fraction."""
+    assert len(objective.phases.labels) == 1, objective.phases.labels
     return [_of_direction(direction, held, objective) for direction, held in objective.held.items()]
 
 
 def _of_direction(direction: Direction, held: Held, objective: Objective) -> SliceEnergy:
-    if direction.by is not None:
-        raise InputError(
-            "target.diagonals: expected false with optimizer.name=yeong_torquato, which swaps voxels in slices "
-            "normal to the axes, found true"
-        )
-    parts = [part for part, _ in held.parts]
-    known = {type(part): part for part in parts}
-    s2 = known.pop(TwoPointTerm, None)
-    variation, fraction = known.pop(VariationTerm, None), known.pop(VolumeFractionTerm, None)
-    if known or not isinstance(s2, TwoPointTerm):
-        names = ", ".join(part.name for part in parts)
-        raise InputError(
-            "descriptors: expected s2, and beside it variation and volume_fraction at most, with "
-            f"optimizer.name=yeong_torquato, found {names}; set the weights of the others to 0, or take lbfgsb"
-        )
-    assert len(parts) == 1 + (variation is not None) + (fraction is not None)
+    assert direction.by is None, direction.name
+    parts = {type(part): part for part, _ in held.parts}
+    s2 = parts.pop(TwoPointTerm)
+    variation, fraction = parts.pop(VariationTerm, None), parts.pop(VolumeFractionTerm, None)
+    assert isinstance(s2, TwoPointTerm) and not parts, parts
     count = direction.slices(objective.slab.shape)
     pixels = s2.window.pixels
     lags = s2.window.lags

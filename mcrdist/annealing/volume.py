@@ -33,11 +33,6 @@ def anneal_volume(
         Of one attempted swap a voxel.
     note
         Called at the start and after each sweep with the field as it is then; returning True stops.
-
-    Raises
-    ------
-    InputError
-        The loss depends on more than pair counts tell.
     """
     fixed = None if objective.fixed is None else objective.fixed.cpu().numpy()
     energies = slice_energies(objective)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 PROBES = 1000  # swaps whose energies tell the first temperature
 ACCEPTED = 0.5  # share of the rises that the first temperature accepts
-COLDEST = 1e-6  # last temperature in units of the first
+COLDEST = 1e-5  # last temperature in units of the first
 
 
 class System(Protocol):
