@@ -23,7 +23,6 @@ from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
-from mcrdist.tangents import Tangents
 
 #: Voxels a thread works on at a time: small enough for its intermediate results to stay in the cache.
 BATCH_VOXELS = 2**18
@@ -82,8 +81,6 @@ class Objective:
         slices = sum(direction.slices(slab.shape) for direction in held)
         self.share = 1.0 / (slices * len(phases.labels))
         self._slopes: list[Tensor] = []
-        self._tangents: dict[Term | JointTerm, Tangents] = {}
-        self._known = False
 
     @property
     def rotates(self) -> bool:
@@ -107,22 +104,6 @@ class Objective:
                 if isinstance(part, Term):
                     part.redraw(round)
 
-    def remember(self) -> None:
-        """Let slices that costly descriptors do not look at count with the tangents of their losses.
-
-        The next evaluation with a gradient looks at all of them.
-        """
-        self._known = False
-        for direction, held in self.held.items():
-            owned, shape = self.slab.owned(direction.axis), direction.slice_shape(self.slab.shape)
-            terms: list[Term | JointTerm] = [term for own in held.channels for term in own]
-            for term in (*terms, *held.joint):
-                if term.every > 1:
-                    channels = 1 if isinstance(term, Term) else len(self.phases.labels)
-                    self._tangents[term] = Tangents(
-                        owned, shape, channels, self.slab.dtype, self._comm.device
-                    )
-
     def __call__(self, field: Tensor, gradient: Tensor | None) -> Evaluation:
         """Evaluate the loss; overwrite `gradient`, shaped as `field`, with its derivative if given."""
         self.evaluations += 1
@@ -132,26 +113,22 @@ class Objective:
         loss = 0.0
         for number, (direction, held) in enumerate(self.held.items()):
             parts = held.parts
-            rows = np.empty((len(self.slab.owned(direction.axis)), len(parts) + 1))
+            rows = np.empty((len(self.slab.owned(direction.axis)), len(parts)))
             self._visit(number, direction, held, channels, slopes, rows)
             rows = self._comm.gather_rows(rows)
-            alone = bool(self._tangents) and gradient is not None
-            loss += sum(self._loss(part, rows[:, i], alone) for i, (part, _) in enumerate(parts))
-            loss += float(np.sum(rows[:, -1])) / self.share
+            loss += sum(self._loss(part, rows[:, i]) for i, (part, _) in enumerate(parts))
             errors[direction.name] = _by_name(parts, rows)
         if gradient is not None and slopes is not None:
-            self._known = True
             self.phases.pull(field, slopes, gradient)
             if self.fixed is not None:
                 hold = self.fixed if gradient.ndim == self.fixed.ndim else self.fixed[:, None]
                 gradient.masked_fill_(hold, 0.0)
         return Evaluation(loss * self.share, errors)
 
-    def _loss(self, part: Term | JointTerm, errors: NDArray[np.float64], alone: bool) -> float:
-        """Sum over slices; those that were looked at stand for all, unless tangents stand for the others."""
+    def _loss(self, part: Term | JointTerm, errors: NDArray[np.float64]) -> float:
+        """Sum over slices; those that were looked at stand for all."""
         looked_at = errors[~np.isnan(errors)]
-        total = float(np.sum(part.loss(looked_at)))
-        return total if alone else total * (len(errors) / max(1, len(looked_at)))
+        return float(np.sum(part.loss(looked_at))) * (len(errors) / max(1, len(looked_at)))
 
     def _slopes_for(self, channels: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
         """Where d loss / d channels goes: of one phase, the gradient itself."""
@@ -196,7 +173,7 @@ class Objective:
         size = LANES if axis == 2 else max(1, BATCH_VOXELS // (height * width))
         strides = {part.every for part, _ in held.parts}
         offsets = {every: self._offset(number, every) for every in strides}
-        look = Look(held, self.share, owned, total, offsets, number == 0, self._tangents, self._known)
+        look = Look(held, self.share, owned, total, offsets, number == 0)
 
         def visit(first: int, slices: list[Tensor], gradients: list[Tensor] | None) -> None:
             count = len(slices[0])
