@@ -23,9 +23,9 @@ WEIGHT, SIZES, FILTERS, POOLED = (
 )
 SETTINGS: dict[str, list[str]] = {
     "S2+V": [],
-    "corners": [f"{WEIGHT}=0.5", f"{SIZES}=[2]", f"{FILTERS}=4"],
-    "small": [f"{WEIGHT}=0.1", f"{SIZES}=[3,6]", f"{FILTERS}=6"],
-    "wide": [f"{WEIGHT}=0.1", f"{SIZES}=[4]", f"{FILTERS}=6", f"{POOLED}=[2,4]"],
+    "corners": [f"{WEIGHT}=5", f"{SIZES}=[2]", f"{FILTERS}=4"],
+    "small": [f"{WEIGHT}=1", f"{SIZES}=[3,6]", f"{FILTERS}=6"],
+    "wide": [f"{WEIGHT}=1", f"{SIZES}=[4]", f"{FILTERS}=6", f"{POOLED}=[2,4]"],
 }
 
 

@@ -23,6 +23,7 @@ from scipy.special import ndtri, owens_t
 from torch import Tensor
 
 from mcrdist.directions import AXES
+from mcrdist.kriging import conditioned
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.fft3 import SlabFFT
 from mcrdist.parallel.random import noise
@@ -173,6 +174,18 @@ class Transfer:
         return result
 
 
+class Covariance:
+    """The transform of the covariance of `gaussian_field`, which has variance 1; see `Transfer`."""
+
+    def __init__(self, kernel: Floats, shape: tuple[int, int, int]) -> None:
+        self._filter = Transfer(kernel, shape)
+        self._variance = float(np.sum(kernel**2))
+
+    def __call__(self, rows: range) -> Floats:
+        """Real array (nz, len(rows), nx//2 + 1)."""
+        return self._filter(rows) ** 2 / self._variance
+
+
 def _waves(frequencies: NDArray[np.int64], samples: int, width: int) -> NDArray[np.complex128]:
     """exp(−i k r) for the frequencies of a grid of `samples` and the `width` offsets around the origin."""
     offsets = np.rint(scipy.fft.fftfreq(width, 1.0 / width))
@@ -223,16 +236,22 @@ def start(
     *,
     grey: bool = False,
     stream: int = 0,
+    known: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """A first field of a level, float64 (planes, ny, nx) in [0, 1].
 
     With `grey`, a field that has mean and covariance of averaged micrographs; without, the cut field with a ramp
-    of grey at its interfaces.
+    of grey at its interfaces. `known` has the voxels whose side of the cut is known, and those above it, both bool
+    (planes, ny, nx); the cut field, but not the grey one, follows them.
     """
     field = gaussian_field(slab, comm, kernel, seed, level, stream)
     fraction = float(np.mean([wish.fraction for wish in wishes.values()]))
     if grey:
         return field.mul_(math.sqrt(variance(wishes))).add_(fraction).clamp_(0.0, 1.0)
+    if known is not None:
+        exact = Slab(slab.shape, comm, slab.workers, torch.float64)
+        threshold = cut(field, fraction, comm, int(np.prod(slab.shape)))
+        field = conditioned(field, exact, Covariance(kernel, slab.shape), threshold, *known)
     return softened(field, fraction, slab, comm)
 
 

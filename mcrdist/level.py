@@ -18,14 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist import multipliers
 from mcrdist.annealing.volume import anneal_volume
+from mcrdist.border import Border
 from mcrdist.config import ReconstructConfig
+from mcrdist.denoise import denoised
 from mcrdist.descent import Descent
 from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
 from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.directions import Direction
+from mcrdist.known import Given
 from mcrdist.look import Held
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation, Objective
@@ -40,6 +44,7 @@ from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
 from mcrdist.record import Recorder
+from mcrdist.rounding import goals, settle, thresholds
 from mcrdist.selection import Selection
 from mcrdist.targets import Target
 
@@ -68,6 +73,8 @@ class Outcome:
         The field of variables.
     rounded : Tensor, shaped as `relaxed`
         The variables rounded to 0 and 1, after the flips; on coarse levels the field itself.
+    thresholds : sequence of float, optional
+        At which each variable was rounded; None on coarse levels.
     """
 
     relaxed: Tensor
@@ -76,6 +83,7 @@ class Outcome:
     iterations: int
     evaluations: int
     stop: str
+    thresholds: Sequence[float] | None = None
 
 
 class Grid:
@@ -92,8 +100,8 @@ class Grid:
     targets : mapping of direction name to a Target a channel
     selections : mapping of direction name to Selection
         The descriptors that measured the targets.
-    fixed : bool Tensor (planes, ny, nx), optional
-        Voxels that are given.
+    given : Given, optional
+        Voxels that are known.
     """
 
     def __init__(
@@ -107,13 +115,42 @@ class Grid:
         comm: Comm,
         workers: Workers,
         *,
-        fixed: Tensor | None = None,
+        given: Given | None = None,
         seed: int = 0,
     ) -> None:
         self.level, self.slab, self.phases, self.directions = level, slab, phases, directions
-        self.fixed = fixed
+        self._given = given
+        self.fixed = None if given is None else given.mask
         self._targets, self._selections = targets, selections
         self._comm, self._workers, self._seed = comm, workers, seed
+        self.multipliers = multipliers.Multipliers()
+        self._border = None if given is None else self._join(given)
+
+    def impose(self, field: Tensor) -> None:
+        """Set the voxels that are given, in place."""
+        if self._given is not None:
+            self._given.impose(field, self.phases)
+
+    def _join(self, given: Given) -> Border:
+        planes = self.slab.zeros()
+        known = self.phases.stack([planes.clone() for _ in range(self.phases.variables)])
+        given.impose(known, self.phases)
+        return Border(given.mask, self.phases.channels(known), self.slab, self._difference)
+
+    def _difference(self, channel: int, axis: int, lag: int) -> float:
+        """The share of neighbours `lag` voxels apart along an axis that are wanted to differ."""
+        found = []
+        for direction in self.directions:
+            if direction.by is not None or direction.axis == axis:
+                continue
+            target = self._targets[direction.name][channel]
+            s2 = target.values["s2"].mean(0)
+            lags = s2.shape[1] - 1
+            lag = min(lag, lags)
+            along_rows = axis == min(i for i in range(3) if i != direction.axis)
+            at = s2[lags + lag, 0] if along_rows else s2[lags, lag]
+            found.append(2.0 * (target.fraction - float(at)))
+        return float(np.mean(found)) if found else 0.0
 
     def fractions(self, channel: int) -> dict[str, float]:
         """Volume fraction of a phase wanted in each direction."""
@@ -142,13 +179,16 @@ class Grid:
             channels = tuple(
                 tuple(self._terms(selection, target, grid, smoothing, greyness, report)) for target in targets
             )
+            self.multipliers.hand(direction.name, channels)
             joint = tuple(
                 chosen.descriptor.term(targets[0].values, chosen.weight, grid)
                 for chosen in selection.joint
                 if chosen.weight or report
             )
             held[direction] = Held(channels, joint)
-        return Objective(self.slab, self.phases, held, self._comm, self._workers, self.fixed, self._seed)
+        return Objective(
+            self.slab, self.phases, held, self._comm, self._workers, self.fixed, self._seed, self._border
+        )
 
     def _terms(
         self,
@@ -197,6 +237,8 @@ class LevelSolver:
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
         self._descent = Descent(config.optimizer, Products(comm, workers), workers.map)
+        constrained = config.descriptors.variation.mode == "constrain"
+        self._smoothing = multipliers.SMOOTHING if constrained else SMOOTHING
         self._iterations = self._evaluations = 0
         self._loss = float("nan")
         self._gradient = torch.empty(0)
@@ -207,10 +249,10 @@ class LevelSolver:
         if options.name == "yeong_torquato":
             return self._anneal(field)
         self._gradient = torch.empty_like(field)
-        stop = self._descend(
+        stop = self._constrained(
             "relax",
             field,
-            self._grid.objective(SMOOTHING),
+            None,
             Options(
                 history=options.history,
                 iterations=options.iterations,
@@ -219,17 +261,32 @@ class LevelSolver:
                 projected_gradient=options.projected_gradient / math.prod(self._grid.slab.shape),
             ),
         )
-        rounded = field
+        rounded, found = field, None
         if finest:
             if options.iterations and not self._recorder.interrupted:
                 self._binarize(field)
-            rounded = self._grid.phases.rounded(field)
+            rounded, found = self._round(field)
             if options.iterations and not self._recorder.interrupted:
-                self._flip(rounded)
+                self._mend(rounded)
         self._recorder.end()
         if self._recorder.interrupted:
             stop = "interrupted"
-        return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop)
+        return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop, found)
+
+    def _constrained(self, stage: str, field: Tensor, greyness: float | None, options: Options) -> str:
+        """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
+        stop = ""
+        for _ in range(multipliers.ROUNDS):
+            objective = self._grid.objective(self._smoothing, greyness)
+            stop = self._descend(stage, field, objective, options)
+            if self._recorder.interrupted or not self._unmet(objective, field):
+                break
+        return stop
+
+    def _unmet(self, objective: Objective, field: Tensor) -> bool:
+        """Whether constraints are not met yet; then they have other multipliers now."""
+        held = self._grid.multipliers
+        return held.wanted(objective) and held.update(objective, objective(field, None))
 
     def _anneal(self, field: Tensor) -> Outcome:
         """Swap voxels of two phases, instead of all stages of a gradient method."""
@@ -271,16 +328,47 @@ class LevelSolver:
             relative_decrease=self._config.optimizer.relative_decrease,
             projected_gradient=0.0,
         )
-        objective = self._grid.objective(SMOOTHING, greyness=0.0)
+        objective = self._grid.objective(self._smoothing, greyness=0.0)
         before = objective(field, None)
         greyness = float(np.mean([errors["greyness"].mean() for errors in before.errors.values()]))
         if greyness == 0.0:
             return
         for price in GREY_PRICES:
-            weight = price * before.loss / greyness
-            self._descend("binarize", field, self._grid.objective(SMOOTHING, greyness=weight), options)
+            weight = price * before.misfit / greyness
+            self._constrained("binarize", field, weight, options)
             if self._recorder.interrupted or self._recorder.grey < GREY_LEFT:
                 return
+
+    def _round(self, field: Tensor) -> tuple[Tensor, list[float]]:
+        """The field in phases, as the output settings want it, and the thresholds; `field` is not changed."""
+        output, phases = self._config.output, self._grid.phases
+        if output.denoise:
+            field = denoised(field, output.denoise, self._grid.slab, phases)
+            self._grid.impose(field)
+        found = thresholds(field, phases, output.threshold, self._goals(), self._comm)
+        return phases.rounded(field, found), found
+
+    def _mend(self, field: Tensor) -> None:
+        """Bring the rounded field nearer to the targets: what was denoised keeps its interfaces."""
+        self._grid.multipliers.stiffness = multipliers.STIFFNESS
+        if not self._config.output.denoise:
+            self._flip(field)
+        if self._config.output.threshold == "exact" and not self._recorder.interrupted:
+            self._settle(field)
+
+    def _goals(self) -> list[int]:
+        grid = self._grid
+        wanted = [list(grid.fractions(channel).values()) for channel in range(len(grid.phases.labels))]
+        return goals([float(np.mean(fractions)) for fractions in wanted], math.prod(grid.slab.shape))
+
+    def _settle(self, field: Tensor) -> None:
+        """Give every phase its exact number of voxels, by the flips that cost least."""
+        for variable, goal in enumerate(self._goals()):
+            objective = self._grid.objective(smoothing=math.inf)
+            evaluation = objective(field, self._gradient)
+            gains = self._gains(field, objective.flip_constants(evaluation))
+            settle(field, gains, self._grid.phases, variable, goal, self._grid.fixed, self._comm)
+            self._count_in(objective, 0, evaluation.loss)
 
     def _flip(self, field: Tensor) -> None:
         objective = self._grid.objective(smoothing=math.inf)

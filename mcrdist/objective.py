@@ -7,7 +7,7 @@ either there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist.border import Border, Factors
 from mcrdist.descriptors.base import Term
 from mcrdist.descriptors.joint import JointTerm
 from mcrdist.directions import Direction
@@ -35,13 +36,19 @@ class Evaluation:
     Attributes
     ----------
     loss : float
+    misfit : float
+        The loss without what it has where all targets are met: a variation that is minimised, say.
     errors : mapping of direction to {descriptor name: array (slices, channels)}
         What `Term.accumulate` returned for every slice of the volume, the same on every rank; NaN for slices that
         were not looked at. Descriptors of all phases together have one channel.
+    border : sequence of sequence of float
+        What `Border` wants to know again when voxels are flipped.
     """
 
     loss: float
+    misfit: float
     errors: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    border: Factors = ()
 
 
 class Objective:
@@ -61,6 +68,8 @@ class Objective:
         Voxels that are given: nothing moves them.
     seed : int
         Of the order in which costly descriptors look at slices.
+    border : Border, optional
+        Of the voxels that are given.
     """
 
     def __init__(
@@ -72,7 +81,9 @@ class Objective:
         workers: Workers,
         fixed: Tensor | None = None,
         seed: int = 0,
+        border: Border | None = None,
     ) -> None:
+        self._border = border
         self.slab, self.phases, self.held = slab, phases, held
         self.fixed = fixed
         self.evaluations = 0
@@ -110,25 +121,27 @@ class Objective:
         channels = self.phases.channels(field)
         slopes = None if gradient is None else self._slopes_for(channels, gradient)
         errors: dict[str, dict[str, NDArray[np.float64]]] = {}
-        loss = 0.0
+        loss = misfit = 0.0
         for number, (direction, held) in enumerate(self.held.items()):
             parts = held.parts
             rows = np.empty((len(self.slab.owned(direction.axis)), len(parts)))
             self._visit(number, direction, held, channels, slopes, rows)
             rows = self._comm.gather_rows(rows)
-            loss += sum(self._loss(part, rows[:, i]) for i, (part, _) in enumerate(parts))
+            for column, (part, _) in zip(rows.T, parts, strict=True):
+                loss += _over_slices(part.loss, column)
+                misfit += _over_slices(part.misfit, column)
             errors[direction.name] = _by_name(parts, rows)
+        loss, misfit = loss * self.share, misfit * self.share
+        border: Factors = ()
+        if self._border is not None:
+            joint, border = self._border.accumulate(channels, slopes)
+            loss, misfit = loss + joint, misfit + joint
         if gradient is not None and slopes is not None:
             self.phases.pull(field, slopes, gradient)
             if self.fixed is not None:
                 hold = self.fixed if gradient.ndim == self.fixed.ndim else self.fixed[:, None]
                 gradient.masked_fill_(hold, 0.0)
-        return Evaluation(loss * self.share, errors)
-
-    def _loss(self, part: Term | JointTerm, errors: NDArray[np.float64]) -> float:
-        """Sum over slices; those that were looked at stand for all."""
-        looked_at = errors[~np.isnan(errors)]
-        return float(np.sum(part.loss(looked_at))) * (len(errors) / max(1, len(looked_at)))
+        return Evaluation(loss, misfit, errors, border)
 
     def _slopes_for(self, channels: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
         """Where d loss / d channels goes: of one phase, the gradient itself."""
@@ -219,6 +232,8 @@ class Objective:
                 if axis == 0:
                     values = values[slab.start : slab.stop]
                 costs[channel] += values.view([-1 if i == axis else 1 for i in range(3)])
+        if self._border is not None:
+            self._border.add_flip_constants(evaluation.border, costs)
         return costs
 
     def relative(self, evaluation: Evaluation, channel: int | None = None) -> dict[str, dict[str, float]]:
@@ -237,6 +252,14 @@ class Objective:
                 found.setdefault(part.name, []).append(mean * part.scale / (part.norm or 1.0))
             result[direction.name] = {name: float(np.mean(values)) for name, values in found.items()}
         return result
+
+
+def _over_slices(
+    loss: Callable[[NDArray[np.float64]], NDArray[np.float64]], errors: NDArray[np.float64]
+) -> float:
+    """Sum of a loss over slices; those that were looked at stand for all."""
+    looked_at = errors[~np.isnan(errors)]
+    return float(np.sum(loss(looked_at))) * (len(errors) / max(1, len(looked_at)))
 
 
 def _by_name(

@@ -17,6 +17,7 @@ from mcrdist.descent import check_phases, check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
 from mcrdist.initial import read_field
+from mcrdist.known import Given, Known, read_known
 from mcrdist.level import Grid, LevelSolver, Outcome
 from mcrdist.multigrid import Level, levels, perturb, upsample
 from mcrdist.parallel.comm import Comm
@@ -91,8 +92,10 @@ class _Conductor:
         # Before anything is written: what does not fit leaves no traces.
         given = self._given(grids[0])
         shapes = [d.slice_shape(level.shape) for level in grids for d in self.directions]
-        self.each(lambda: try_out(config.descriptors, shapes, self.dtype))
+        seen = [*shapes, *(image.shape for image in targets.images().values())]
+        self.each(lambda: try_out(config.descriptors, seen, self.dtype))
         self.each(lambda: self._measure(grids[-1], targets))
+        self.known = self.each(lambda: self._known(targets))
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)
@@ -137,6 +140,12 @@ class _Conductor:
         slab = Slab(level.shape, self.comm, self.workers, self.dtype)
         return self.phases.from_channels(read_field(initial.path, slab, self.comm, len(self.phases.labels)))
 
+    def _known(self, targets: Targets) -> Known | None:
+        """What the user knows of the volume, if anything."""
+        wanted = self.config.conditioning
+        source = self.config.micrograph.source(wanted.axis)
+        return read_known(wanted, source, targets.phases, self.config.volume.shape)
+
     def _prepare(self, targets: Targets, grids: list[Level]) -> Path:
         """Make the run directory, with everything in it that is known before the work starts."""
         config = self.config
@@ -173,12 +182,14 @@ class _Conductor:
         outcome: Outcome | None = None
         for level in grids:
             fine = Slab(level.shape, self.comm, self.workers, self.dtype)
+            given = None if self.known is None else self.known.at(fine, self.phases)
             if field is None:
-                field = self._start(level, fine, targets)
+                field = self._start(level, fine, targets, given)
             elif slab is not None:
                 field = self._finer(field, slab, fine, None if recorder.interrupted else level.number)
             slab = fine
-            grid = self._grid(level, slab, targets)
+            grid = self._grid(level, slab, targets, given)
+            grid.impose(field)
             before = recorder.seconds
             if not recorder.interrupted and config.method == "descriptors":
                 solver = LevelSolver(grid, len(grids), config, recorder, self.comm, self.workers)
@@ -210,7 +221,7 @@ class _Conductor:
             )
         return self._measured[level]
 
-    def _grid(self, level: Level, slab: Slab, targets: Targets) -> Grid:
+    def _grid(self, level: Level, slab: Slab, targets: Targets, given: Given | None) -> Grid:
         """The level with the descriptors of its slices, measured on the micrographs."""
         measured = self._measure(level, targets)
         return Grid(
@@ -222,13 +233,14 @@ class _Conductor:
             measured.selections,
             self.comm,
             self.workers,
+            given=given,
             seed=self.config.seed,
         )
 
-    def _start(self, level: Level, slab: Slab, targets: Targets) -> Tensor:
+    def _start(self, level: Level, slab: Slab, targets: Targets, given: Given | None) -> Tensor:
         """The field that the first level starts from."""
         axes = [AXES[direction.axis] for direction in self.directions if direction.by is None]
-        start = Start(level, slab, self.phases, axes, self.comm, self.config.seed)
+        start = Start(level, slab, self.phases, axes, self.comm, self.config.seed, given)
         if self.config.initial.kind == "noise" and self.config.method == "descriptors":
             return start.noise(targets)
         return start.spectral(targets)

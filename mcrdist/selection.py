@@ -25,6 +25,10 @@ from mcrdist.extension import load
 from mcrdist.view import SMALLEST_POOLED, View
 from mcrdist.weightfile import load as load_weights
 
+#: What a variation that is a constraint weighs, whatever the configuration says: met it is with any weight, and with
+#: this one soon.
+CONSTRAINT = 10.0
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -81,7 +85,7 @@ def select(config: DescriptorConfig, view: View) -> Selection:
 
     def variation(seen: View) -> Descriptor:
         del seen
-        return Variation()
+        return Variation(mode=config.variation.mode)
 
     def three_point(seen: View) -> Descriptor:
         return ThreePointCorrelation(min(config.s3.lags, seen.room), config.s3.triangles == "sparse")
@@ -91,11 +95,12 @@ def select(config: DescriptorConfig, view: View) -> Selection:
         length = config.lineal_path.length
         return LinealPath(min(length, most) if length else telling_length(seen.images, seen.periodic, most))
 
+    constrained = config.variation.mode == "constrain" and config.variation.weight > 0.0
     single = [
         Chosen(descriptor, weight * descriptor.balance)
         for descriptor, weight in (
             (two_point(view), config.s2.weight),
-            (variation(view), config.variation.weight),
+            (variation(view), CONSTRAINT if constrained else config.variation.weight),
             (VolumeFraction(), config.volume_fraction.weight),
         )
     ]

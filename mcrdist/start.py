@@ -14,6 +14,7 @@ from torch import Tensor
 from mcrdist import gaussian
 from mcrdist.directions import AXES
 from mcrdist.gaussian import Wish
+from mcrdist.known import Given
 from mcrdist.multigrid import Level
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.random import noise
@@ -41,6 +42,8 @@ class Start:
         Those whose planes have targets.
     comm : Comm
     seed : int
+    given : Given, optional
+        Voxels that are known: a spectral start, unless it is graded or grey, goes over into them.
     """
 
     level: Level
@@ -49,6 +52,7 @@ class Start:
     axes: Sequence[str]
     comm: Comm
     seed: int
+    given: Given | None = None
 
     def noise(self, targets: Targets) -> Tensor:
         """Slightly noisy fields at the volume fractions."""
@@ -92,7 +96,16 @@ class Start:
             self.level.number,
             grey=self._grey,
             stream=variable,
+            known=self._known(variable),
         )
+
+    def _known(self, variable: int) -> tuple[Tensor, Tensor] | None:
+        """Where a variable is known, and where it is known to be 1."""
+        if self.given is None:
+            return None
+        inside = torch.zeros_like(self.given.mask)
+        inside[self.given.mask] = self.given.values[variable] > 0.5
+        return self.given.mask, inside
 
     def _graded(self, targets: Interpolation, axis: int, variable: int) -> Tensor:
         """√(1 − t) g₀ + √t g₁ of a field for either end, cut at every plane's own fraction.

@@ -10,6 +10,7 @@ from torch import Tensor, float64
 
 from mcrdist.level import Grid, Outcome
 from mcrdist.parallel.comm import Comm
+from mcrdist.seam import seams
 
 
 def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
@@ -19,8 +20,9 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
     -------
     dict
         ``errors`` (Eq. 10) by field, direction and descriptor, ``volume_fraction`` wanted and found,
-        ``grey_fraction``, and ``spread`` where there are several micrographs. With several phases the errors are
-        means over them, and ``phases`` has each one's own.
+        ``grey_fraction``; the ``thresholds`` of rounding; of known voxels their number, and how they join the rest
+        (`seam.seams`); ``spread`` where there are several micrographs. With several phases the errors are means
+        over them, and ``phases`` has each one's own.
     """
     objective = grid.objective(smoothing=0.0, report=True)
     fields = {"relaxed": outcome.relaxed, "rounded": outcome.rounded}
@@ -31,6 +33,12 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
         "errors": {which: objective.relative(evaluation) for which, evaluation in evaluations.items()},
         "grey_fraction": int(grey[0]) / voxels,
     }
+    if outcome.thresholds is not None:
+        found["thresholds"] = list(outcome.thresholds)
+    if grid.fixed is not None:
+        known = comm.sum_integers(np.array([int(grid.fixed.sum())]))
+        labels = grid.phases.label(outcome.rounded)
+        found["conditioning"] = {"voxels": int(known[0]), "seam": seams(labels, grid.fixed, grid.slab)}
     if spread := grid.spread():
         found["spread"] = spread
     fractions = _fractions(grid, fields, comm)

@@ -16,14 +16,14 @@ from mcrdist.errors import InputError
 from mcrdist.extension import KEY, Extra, load, told
 
 
-def try_out(config: DescriptorConfig, shapes: Sequence[tuple[int, int]], dtype: torch.dtype) -> None:
+def try_out(config: DescriptorConfig, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
     """Let every descriptor of the user's own measure random slices.
 
     Parameters
     ----------
     config : DescriptorConfig
     shapes : sequence of (H, W)
-        Of the slices to come.
+        Of the slices to come, and of the micrographs.
     dtype : torch.dtype
         Of the slices to come.
 

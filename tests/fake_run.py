@@ -158,15 +158,20 @@ def build_phases(
     )
     labels = np.digitize(smooth_field(shape, (2, 2, 2), 0.5, 1), (0.2, 0.8)).astype(np.uint8)
     image = np.digitize(smooth_field((40, 40), (2, 2), 0.5, 2), (0.2, 0.8)).astype(np.uint8)
-    described = (image == 1).astype(float)[None]
-    targets: dict[str, Any] = {"lags": 6, "periodic": False}
+    targets: dict[str, Any] = {"lags": 6, "periodic": False, "phases": np.arange(3)}
     for axis in AXES:
-        targets[f"{axis}/s2"] = two_point(described, 6, False)[0]
-        targets[f"{axis}/variation"] = variation(described, False)[0]
-        targets[f"{axis}/volume_fraction"] = described.mean()
+        for prefix, label in ((axis, 1), *((f"{axis}/{k}", k) for k in range(3))):
+            described = (image == label).astype(float)[None]
+            targets[f"{prefix}/s2"] = two_point(described, 6, False)[0]
+            targets[f"{prefix}/variation"] = variation(described, False)[0]
+            targets[f"{prefix}/volume_fraction"] = described.mean()
         targets[f"{axis}/micrograph"] = image
         targets[f"{axis}/phase"] = 1
         targets[f"{axis}/source"] = "three.tif"
+        for label in range(3):
+            indicator = (image == label).astype(float)[None]
+            targets[f"{axis}/{label}/s2"] = two_point(indicator, 6, False)[0]
+            targets[f"{axis}/{label}/variation"] = variation(indicator, False)[0]
     np.savez(run.targets, **targets)
     writer = VolumeWriter.create(run.volume, [shape], None, None, labels=3, channels=3)
     for z in range(0, shape[0], writer.depth):

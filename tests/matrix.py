@@ -5,20 +5,25 @@ A new descriptor joins by a line in `CASES` (or `JOINT`), and all tests of the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from mcrdist.descriptors.base import Descriptor, Floats
 from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.cross_correlation import CrossCorrelation
+from mcrdist.descriptors.gram import MARGIN, GramMatrices, Vgg19
 from mcrdist.descriptors.joint import JointDescriptor
 from mcrdist.descriptors.lineal_path import LinealPath
 from mcrdist.descriptors.pooled import Pooled
 from mcrdist.descriptors.three_point import ThreePointCorrelation
 from mcrdist.descriptors.variation import Variation
+from mcrdist.descriptors.vgg import LAYERS, MEAN
 from mcrdist.descriptors.volume_fraction import VolumeFraction
 
 Offset = tuple[int, int]
@@ -121,6 +126,49 @@ def define_pooled(define: Callable[[Floats, bool], Floats], factor: int) -> Call
     return pooled
 
 
+def random_weights(seed: int = 0) -> dict[str, Tensor]:
+    """Weights of VGG-19 that keep features about as large from layer to layer."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for layer in LAYERS:
+        shape = (layer.outputs, layer.inputs, 3, 3)
+        size = (2.0 / (9 * layer.inputs)) ** 0.5 / (100.0 if layer.inputs == 3 else 1.0)
+        found[f"{layer.conv}.weight"] = torch.randn(shape, generator=generator) * size
+        found[f"{layer.conv}.bias"] = torch.randn(layer.outputs, generator=generator) * 0.1
+    return found
+
+
+def features(weights: Mapping[str, Tensor], image: Tensor, name: str, periodic: bool = True) -> Tensor:
+    """The features (C, H, W) of a layer as the textbook has them: three channels, library calls for everything."""
+    maps = (255.0 * image).expand(3, -1, -1) - torch.tensor(MEAN, dtype=image.dtype)[:, None, None]
+    for layer in LAYERS:
+        if layer.place == 1 and layer.block > 1:
+            maps = functional.avg_pool2d(maps, 2)
+        kernel, bias = (weights[f"{layer.conv}.{kind}"].to(image.dtype) for kind in ("weight", "bias"))
+        padded = functional.pad(maps[None], (1, 1, 1, 1), mode="circular" if periodic else "reflect")
+        maps = functional.conv2d(padded, kernel, bias)[0].relu()
+        if layer.relu == name:
+            return maps
+    raise AssertionError(name)
+
+
+def define_gram(
+    weights: Mapping[str, Tensor], margins: Mapping[str, int]
+) -> Callable[[Floats, bool], Floats]:
+    """`margins`: of every layer, the pixels on each side that see beyond the border of the image."""
+
+    def define(image: Floats, periodic: bool) -> Floats:
+        found = []
+        for name, margin in margins.items():
+            maps = features(weights, torch.from_numpy(image), name, periodic).numpy()
+            rows, columns = (0 if periodic else min(margin, int(MARGIN * n)) for n in maps.shape[1:])
+            inside = maps[:, rows : maps.shape[1] - rows, columns : maps.shape[2] - columns]
+            found.append(np.einsum("iyx,jyx->ij", inside, inside).ravel() / inside[0].size)
+        return np.concatenate(found)
+
+    return define
+
+
 def define_cross_correlation(lags: int) -> Callable[[Sequence[Floats], bool], Floats]:
     window = range(-lags, lags + 1)
     return lambda images, periodic: np.array(
@@ -145,6 +193,9 @@ def _pooled(case: Case, factor: int = 2) -> Case:
     )
 
 
+_WEIGHTS = random_weights()
+_MARGINS = {"relu1_1": 1, "relu1_2": 2, "relu2_1": 2}
+
 _FULL = (
     Case("s2", TwoPointCorrelation(3), define_two_point(3)),
     Case("variation", Variation(0.0), define_variation(abs)),
@@ -157,6 +208,11 @@ _FULL = (
 
 CASES = (
     *_FULL,
+    Case(
+        "gram",
+        GramMatrices(Vgg19(_WEIGHTS), list(_MARGINS), torch.float64),
+        define_gram(_WEIGHTS, _MARGINS),
+    ),
     _pooled(Case("s2", TwoPointCorrelation(2), define_two_point(2))),
     _pooled(_FULL[2]),
     _pooled(_three_point("s3", 2)),

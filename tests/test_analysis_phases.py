@@ -52,10 +52,10 @@ def test_every_phase_direction_and_descriptor_is_listed(run: Run) -> None:
     page = text(run)
     for words in ("<h3>Phase 0</h3>", "<h3>Phase 2</h3>", "<h3>Mean over phases</h3>", "<td>y+z</td>"):
         assert words in page
-    for words in ("S₂ at 1/4 resolution", "lineal path", "own name", "cross correlation"):
+    for words in ("S₂ at 1/4 resolution", "lineal path", "own name", "cross-correlation"):
         assert words in page
     # What looks at all phases at once belongs to none of them.
-    assert page.count(">cross correlation</th>") == 1
+    assert page.count(">cross-correlation</th>") == 1
     assert page.count("1.23 %") > 0
     for label in range(3):
         assert f"{np.mean(run.phase == label):.4f}" in page

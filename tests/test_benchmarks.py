@@ -39,3 +39,12 @@ def test_quality(root: Path, micrographs_dir: Path) -> None:
         pytest.skip("no judge")
     facts = run(root, "benchmarks/quality.py", "--only", "ceramics_resized", "--size", "32")
     assert facts["E_S2"] < 0.08 and facts["E_vf"] < 0.05 and facts["grey_fraction"] < 0.02
+
+
+@pytest.mark.slow
+def test_patches(root: Path, micrographs_dir: Path) -> None:
+    if not (micrographs_dir.parent.parent / "judge" / "judge.py").is_file():
+        pytest.skip("no judge")
+    small = ("--only", "ceramics_resized", "--size", "16", "--settings", "corners")
+    facts = run(root, "benchmarks/patches.py", *small, "--", "optimizer.iterations=3")
+    assert facts["setting"] == "corners" and facts["E_lineal"] > 0.0 and facts["processor_seconds"] > 0.0

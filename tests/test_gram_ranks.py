@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matrix import random_weights
 from test_core_ranks import digest
-from test_gram import random_weights
 
 from mcrdist.descriptors.base import SliceGrid
 from mcrdist.descriptors.gram import GramMatrices, Vgg19

@@ -19,6 +19,7 @@ from torch import Tensor
 import mcrdist
 from mcrdist.config import DescriptorConfig
 from mcrdist.config.schema import section
+from mcrdist.descriptors.base import SliceGrid
 from mcrdist.errors import InputError
 from mcrdist.extension import load
 from mcrdist.selection import select
@@ -148,6 +149,27 @@ def test_describe_of_a_plain_class_is_used() -> None:
     image = np.eye(8)
     image[-1, -1] = 0.0
     assert found.descriptor.describe(image, False) == pytest.approx(7 / 49)
+
+
+def test_measure_sees_each_slice_alone_at_a_cache_line() -> None:
+    (found,) = load(extra(f"{__name__}:Inherited"))
+    seen: list[tuple[tuple[int, ...], int, bool]] = []
+
+    def measure(slices: Tensor) -> Tensor:
+        seen.append((tuple(slices.shape), slices.data_ptr() % 64, slices.is_contiguous()))
+        return slices.square().mean((1, 2))
+
+    found.descriptor.measure = measure  # type: ignore[attr-defined]
+    targets = {"inherited": np.array([0.5]), "volume_fraction": np.array([0.5])}
+    term = found.descriptor.term(targets, 2.0, SliceGrid((7, 9), torch.float64))
+    stack = torch.rand(7, 9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    slices = stack.permute(2, 0, 1)[1:]
+    errors, gradient = term.evaluate(slices, 0.25, range(1, 4))
+    assert seen == [((1, 7, 9), 0, True)] * 3
+    expected = (slices.square().mean((1, 2)) - 0.5) / 0.5
+    torch.testing.assert_close(errors, expected.abs())
+    # d/dx of share · weight · ((mean x² − ½) / ½)²
+    torch.testing.assert_close(gradient, 0.25 * 2.0 * 2.0 * expected[:, None, None] / 0.5 * 2.0 * slices / 63)
 
 
 def test_every_fitting_class_passes_the_trial() -> None:

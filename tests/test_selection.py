@@ -38,7 +38,8 @@ def chosen(view: View = VIEW, **descriptors: dict[str, Any]) -> Selection:
 
 
 def weights(selection: Selection) -> dict[str, float]:
-    return {one.descriptor.name: one.weight / one.descriptor.balance for one in selection.single}
+    """As they were given."""
+    return {one.descriptor.name: round(one.weight / one.descriptor.balance, 12) for one in selection.single}
 
 
 def test_what_is_always_reported() -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matrix import random_weights
 from safetensors.torch import load_file, save_file
-from test_gram import random_weights
 from torch import Tensor
 from torch.nn import functional
 

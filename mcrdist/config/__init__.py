@@ -22,9 +22,11 @@ from mcrdist.config.schema import Check, Section, checks_of, dotted, section, se
 from mcrdist.config.sections import (
     MINIMUM_SIZE,
     VOLUME,
+    ConditioningConfig,
     InitialConfig,
     LevelsConfig,
     OptimizerConfig,
+    OutputConfig,
     RunConfig,
     RuntimeConfig,
     TargetConfig,
@@ -36,6 +38,7 @@ from mcrdist.errors import InputError
 __all__ = [
     "AXES",
     "CharacterizeConfig",
+    "ConditioningConfig",
     "DescriptorConfig",
     "InitialConfig",
     "InterpolateConfig",
@@ -43,6 +46,7 @@ __all__ = [
     "MicrographConfig",
     "MicrographSource",
     "OptimizerConfig",
+    "OutputConfig",
     "ReconstructConfig",
     "RunConfig",
     "RuntimeConfig",
@@ -80,8 +84,10 @@ class ReconstructConfig:
     levels: LevelsConfig = setting(section(LevelsConfig), LevelsConfig())
     interpolate: InterpolateConfig = InterpolateConfig()
     initial: InitialConfig = InitialConfig()
+    conditioning: ConditioningConfig = setting(section(ConditioningConfig), ConditioningConfig())
     method: Literal["descriptors", "gaussian"] = setting(choice("descriptors", "gaussian"), "descriptors")
     optimizer: OptimizerConfig = setting(section(OptimizerConfig), OptimizerConfig())
+    output: OutputConfig = setting(section(OutputConfig), OutputConfig())
     runtime: RuntimeConfig = setting(section(RuntimeConfig), RuntimeConfig())
     run: RunConfig = setting(section(RunConfig), RunConfig())
     seed: int = setting(integer(0, 2**63 - 1, example="0"), 0)
@@ -109,6 +115,13 @@ def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -
         raise InputError(
             f"target.lags: expected an integer of at most {smallest // 2} (half the smallest side of the "
             f"volume), found {lags}; take a smaller window or a larger volume"
+        )
+    known: ConditioningConfig = given.get("conditioning", ConditioningConfig())
+    planes = shape[AXES.index(known.axis)]
+    if known.index >= planes:
+        raise InputError(
+            f"conditioning.index: expected an integer of at most {planes - 1} (the last plane along "
+            f"{known.axis}), found {known.index}; e.g. conditioning.index={planes // 2}"
         )
     coarsest = given.get("levels", LevelsConfig()).coarsest
     if coarsest is not None and coarsest > smallest:

@@ -84,8 +84,8 @@ class PatchConfig:
     """Distributions of small patches: their sliced Wasserstein distance."""
 
     weight: float = _weight(0.0)
-    sizes: tuple[int, ...] = setting(some_integers(2, example="[3,5,7]"), (3, 5, 7))
-    filters: int = setting(integer(1, 1024, example="16"), 16)
+    sizes: tuple[int, ...] = setting(some_integers(2, example="[3,6]"), (3, 6))
+    filters: int = setting(integer(1, 1024, example="6"), 6)
     pooled: tuple[int, ...] = _pooled()
 
 

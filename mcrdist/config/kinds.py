@@ -68,6 +68,23 @@ def number(
     return Check(f"a number{_bounds(minimum, maximum, above)}", convert, **options)
 
 
+def share_or(name: str, **options: Any) -> Check:
+    """Return a check for a number between 0 and 1, or one name."""
+
+    def convert(value: object) -> object:
+        if value == name and isinstance(value, str):
+            return value
+        if isinstance(value, bool | str | bytes):
+            return INVALID
+        try:
+            found = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            return INVALID
+        return found if 0.0 < found < 1.0 else INVALID
+
+    return Check(f"{name} or a number between 0 and 1", convert, **options)
+
+
 def boolean(**options: Any) -> Check:
     """Return a check for true or false."""
     return Check("true or false", lambda v: v if isinstance(v, bool) else INVALID, **options)

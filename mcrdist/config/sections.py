@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcrdist.config.kinds import boolean, choice, integer, integers, number, text, text_or_texts
+from mcrdist.config.kinds import boolean, choice, integer, integers, number, share_or, text, text_or_texts
 from mcrdist.config.schema import INVALID, Check, Section, setting
 from mcrdist.errors import InputError
 
@@ -82,6 +82,28 @@ class RunConfig:
 
     dir: str | None = setting(text("the path of a directory", optional=True, example="runs/first"), None)
     report: bool = setting(boolean(), True)
+
+
+@dataclass(frozen=True)
+class ConditioningConfig:
+    """What is known of the volume: one plane, or single voxels, that are held exactly."""
+
+    path: str | None = setting(
+        text("the path of an image or npy file", optional=True, example="sem.tif"), None
+    )
+    axis: Literal["z", "y", "x"] = setting(choice("z", "y", "x"), "z")
+    index: int = setting(integer(0, example="0"), 0)
+    crop: tuple[int, int, int, int] | None = setting(
+        integers(4, 0, optional=True, example="[0,128,0,128]"), None
+    )
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """How the relaxed field becomes phases."""
+
+    threshold: float | Literal["exact"] = setting(share_or("exact", example="exact"), 0.5)
+    denoise: float = setting(number(0, 10, example="0.2"), 0.0)
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,10 @@ class Term(ABC):
         """The loss of slices with these errors, any shape."""
         return self.weight * error**2
 
+    def misfit(self, error: Floats) -> Floats:
+        """The part of the loss that fades as the slices come near their targets."""
+        return self.loss(error)
+
     @property
     def redraws(self) -> bool:
         """Whether the descriptor has random parts that `redraw` takes anew."""

@@ -249,7 +249,7 @@ class TwoPointTerm(Term):
         origin = self.window.lags
         total = 4.0 * s2[:, origin, 0] - 2.0 * s2[:, origin, 1] - 2.0 * s2[:, origin + 1, 0]
         error = (total.to(torch.float64) - variation.targets.of(at)) / variation.scale
-        slope = (error * (2.0 * variation.weight * share / variation.scale)).to(residual.dtype)
+        slope = (variation.slope(error, at) * (share / variation.scale)).to(residual.dtype)
         residual[:, origin, 0] += 4.0 * slope
         residual[:, origin, 1] -= 2.0 * slope
         residual[:, origin + 1, 0] -= 2.0 * slope

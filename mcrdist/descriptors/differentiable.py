@@ -49,7 +49,8 @@ class DifferentiableTerm(Term):
         errors = []
         for start in range(0, len(slices), self._descriptor.batch):
             stop = min(start + self._descriptor.batch, len(slices))
-            part = slices[start:stop].detach().contiguous()
+            # A copy starts at a cache line, wherever the slice lies in the slab: a BLAS rounds by that.
+            part = slices[start:stop].detach().clone(memory_format=torch.contiguous_format)
             target = self._targets.of(at[start:stop])
             with torch.set_grad_enabled(gradient is not None):
                 part.requires_grad_(gradient is not None)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, row_norms
 from mcrdist.descriptors.vgg import BY_NAME, Border, Layer, Network
+from mcrdist.errors import InputError
 
 #: Pixels that go through the network at once. Fewer leave the convolutions of deep layers slow; more gain nothing.
 BATCH_PIXELS = 2**16
@@ -61,6 +62,9 @@ class GramMatrices(Descriptor):
     """
 
     name = "gram"
+    # Even the micrograph's own crops of a slice's size are off by half the size of the matrices and more, which no
+    # slice can mend. A tenth makes what is left of that about as much as is left of S2.
+    balance = 0.1
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class GramMatrices(Descriptor):
         border: Border = "periodic",
     ) -> None:
         self.vgg, self.border = vgg, border
-        self.layers = tuple(BY_NAME[name] for name in sorted(names))
+        self.layers = tuple(BY_NAME[name] for name in sorted(set(names)))
         self._dtype = dtype
 
     @property
@@ -92,7 +96,19 @@ class GramMatrices(Descriptor):
 
         Where the image is not periodic it is mirrored at its border, and so are the feature maps; of these the margin
         that sees the mirror is left out, as far as `MARGIN` allows. Memory: some 800 bytes a pixel.
+
+        Raises
+        ------
+        InputError
+            The image has no pixel for the deepest layer.
         """
+        deepest = self.layers[-1]
+        if min(image.shape) < deepest.factor:
+            height, width = image.shape
+            raise InputError(
+                f"descriptors.gram.layers: expected a micrograph of at least {deepest.factor} pixels a side for "
+                f"{deepest.relu}, found {height}x{width}; leave that layer out, or take a larger image"
+            )
         network = self.vgg.network(self.names, self._dtype, torch.device("cpu"))
         part = torch.as_tensor(image, dtype=self._dtype)[None]
         found = []

@@ -140,6 +140,8 @@ class LinealPath(Descriptor):
     """
 
     name = "lineal_path"
+    # As for S3: products of many voxels make the problem stiff.
+    balance = 0.1
 
     def __init__(self, length: int) -> None:
         self.length = length

@@ -1,9 +1,10 @@
-"""Variation: the amount of phase boundary (Eqs. 5 and 8 of Seibert et al. 2022)."""
+"""Variation: the amount of phase boundary (Eqs. 5 to 9 of Seibert et al. 2022), matched, minimised or prescribed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, slice_sums
+
+#: What is asked of the variation: the target as nearly as the other descriptors allow (Eq. 9), as little as they
+#: allow (Eq. 7, Bostanabad 2020), or the target itself, as a constraint (footnote 7).
+Mode = Literal["match", "minimize", "constrain"]
 
 
 def variation(slices: NDArray[np.float64], periodic: bool, smoothing: float = 0.0) -> NDArray[np.float64]:
@@ -48,7 +53,11 @@ def _lengths(steps: NDArray[np.float64], smoothing: float) -> NDArray[np.float64
 
 
 class VariationTerm(Term):
-    """The variation of every slice, to be matched rather than minimised (Section 2.3.3).
+    """The variation of every slice.
+
+    With e the relative error of a slice, its part of the loss is ``weight e²`` when the variation is matched
+    (Section 2.3.3), ``weight V / V_des``, linear, when it is minimised (Section 2.3.2), and ``weight e² + μ_s e`` with
+    a multiplier a slice when it is a constraint: at the right μ the minimum has e = 0 whatever the weight.
 
     The absolute value has a kink at every pair of equal voxels, on which a quasi-Newton method stalls. It is
     replaced by c (√(d² + ε²) − ε), c such that the value is exact for differences of 0 and 1: on two phases
@@ -61,15 +70,47 @@ class VariationTerm(Term):
     weight : float
     smoothing : float
         ε in grey values; 0 is the absolute value itself and infinity the square.
+    mode : {"match", "minimize", "constrain"}
     """
 
     name = "variation"
 
-    def __init__(self, target: Floats, weight: float, smoothing: float, grid: SliceGrid) -> None:
+    def __init__(
+        self, target: Floats, weight: float, smoothing: float, grid: SliceGrid, mode: Mode = "match"
+    ) -> None:
+        self.mode = mode
+        self._grid = grid
+        self.multipliers = np.zeros(1)
         self.targets = Targets(target, grid, torch.float64)
         self.weight = weight
         self.smoothing = smoothing
         self.norm = self.scale = float(np.mean(target))
+
+    @property
+    def multipliers(self) -> Floats:
+        """μ (1,) or (slices,), of a constraint; zero in the other modes."""
+        return self._multipliers
+
+    @multipliers.setter
+    def multipliers(self, values: Floats) -> None:
+        self._multipliers = values
+        self._on_device = Targets(values, self._grid, torch.float64)
+
+    def loss(self, error: Floats) -> Floats:
+        """The loss of slices with these errors, (slices,): of all slices, since each has its own multiplier."""
+        if self.mode == "minimize":
+            return self.weight * (1.0 + error)
+        return self.weight * error**2 + self.multipliers * error
+
+    def misfit(self, error: Floats) -> Floats:
+        """Without the part that is there when the targets are met: that of a variation that is minimised."""
+        return np.zeros_like(error) if self.mode == "minimize" else self.loss(error)
+
+    def slope(self, error: Tensor, at: range) -> Tensor:
+        """d loss / d error of the slices `at`, (S,) float64."""
+        if self.mode == "minimize":
+            return torch.full_like(error, self.weight)
+        return error * (2.0 * self.weight) + self._on_device.of(at)
 
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
         pixels = slices.shape[1] * slices.shape[2]
@@ -82,7 +123,7 @@ class VariationTerm(Term):
             slopes.append(slope)
         error = (total / pixels - self.targets.of(at)) / self.scale
         if gradient is not None:
-            factor = error * (2.0 * self.weight * share / (self.scale * pixels))
+            factor = self.slope(error, at) * (share / (self.scale * pixels))
             for axis, slope in zip((1, 2), slopes, strict=True):
                 slope *= factor.to(slope.dtype)[:, None, None]
                 _add_adjoint(gradient, slope, axis)
@@ -92,8 +133,8 @@ class VariationTerm(Term):
         self, error: NDArray[np.float64], shape: tuple[int, int], share: float
     ) -> NDArray[np.float64]:
         """Each of the four pairs of a voxel changes by 2 d δ + 1 where d² is the length of a step d."""
-        pixels = shape[0] * shape[1]
-        return error * (2.0 * self.weight * share / (self.scale * pixels) * 4.0)
+        slope = self.slope(torch.as_tensor(error, device=self._grid.device), range(len(error)))
+        return np.asarray(slope.cpu().numpy()) * (4.0 * share / (self.scale * shape[0] * shape[1]))
 
     def _length(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Return the length of every step and its derivative; `steps` is overwritten."""
@@ -132,18 +173,20 @@ class Variation(Descriptor):
     ----------
     smoothing : float
         Of the term, see `VariationTerm`.
+    mode : {"match", "minimize", "constrain"}
+        Of the term too.
     """
 
     name = "variation"
     # A tenth of what S2 has brings it below 1 %; more would only stiffen the problem.
     balance = 0.1
 
-    def __init__(self, smoothing: float = math.inf) -> None:
-        self.smoothing = smoothing
+    def __init__(self, smoothing: float = math.inf, mode: Mode = "match") -> None:
+        self.smoothing, self.mode = smoothing, mode
 
     def describe(self, image: Floats, periodic: bool) -> Floats:
         """Variation of one image (H, W), an array without dimensions; of grey steps as the term sees them."""
         return np.asarray(variation(image[None], periodic, self.smoothing)[0])
 
     def term(self, targets: Mapping[str, Floats], weight: float, grid: SliceGrid) -> VariationTerm:
-        return VariationTerm(targets["variation"], weight, self.smoothing, grid)
+        return VariationTerm(targets["variation"], weight, self.smoothing, grid, self.mode)

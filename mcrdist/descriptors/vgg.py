@@ -27,7 +27,7 @@ MEAN = (103.939, 116.779, 123.68)
 #: columns after the last, which shifts the maps by a pixel a convolution, and "near" with both before the first: the
 #: program of the paper's authors does the former, and its adjoint is the latter. "mirror": there is no way back.
 Border = Literal["periodic", "far", "near", "mirror"]
-_BEFORE: dict[Border, int] = {"periodic": 1, "far": 0, "near": 2, "mirror": 1}
+_BEFORE: dict[Border, int] = {"periodic": 1, "far": 0, "near": 2}
 _WAY_BACK: dict[Border, Border] = {"periodic": "periodic", "far": "near"}
 
 
@@ -151,16 +151,14 @@ class Network:
 def _bordered(maps: Tensor, border: Border) -> Tensor:
     """Maps (B, H, W, C) with two more rows and columns, (B, H + 2, W + 2, C)."""
     batch, height, width, channels = maps.shape
+    if border == "mirror":
+        return maps[:, _mirrored(height)][:, :, _mirrored(width)]
     before = _BEFORE[border]
     after = 2 - before
     rows, columns = slice(before, before + height), slice(before, before + width)
     out = maps.new_empty(batch, height + 2, width + 2, channels)
     out[:, rows, columns] = maps
     # Columns first: the rows that follow then take the corners along.
-    if border == "mirror":
-        out[:, rows, 0], out[:, rows, -1] = maps[:, :, 1], maps[:, :, -2]
-        out[:, 0], out[:, -1] = out[:, 2], out[:, -3]
-        return out
     if before:
         out[:, rows, :before] = maps[:, :, width - before :]
     if after:
@@ -170,6 +168,12 @@ def _bordered(maps: Tensor, border: Border) -> Tensor:
     if after:
         out[:, before + height :] = out[:, before : before + after]
     return out
+
+
+def _mirrored(size: int) -> list[int]:
+    """Indices of a row of pixels with one more on either side, the outermost pixel being the mirror."""
+    second = min(1, size - 1)
+    return [second, *range(size), size - 1 - second]
 
 
 def _convolved(maps: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -60,6 +60,10 @@ class GreynessTerm(Term):
     def loss(self, error: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.weight * error
 
+    def misfit(self, error: NDArray[np.float64]) -> NDArray[np.float64]:
+        """None: the condition is no target."""
+        return np.zeros_like(error)
+
 
 class VolumeFraction(Descriptor):
     """The area fraction of the phase."""

@@ -1,0 +1,155 @@
+"""Rounding: from variables in [0, 1] to phases, at one half, at a given value, or to the exact volume fractions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcrdist.parallel.comm import Comm
+from mcrdist.phases import Phases
+
+Threshold = float | Literal["exact"]
+#: Bisections of a threshold: enough to tell any two float32 numbers in [0, 1] apart that are worth it.
+BISECTIONS = 48
+
+
+def goals(fractions: Sequence[float], voxels: int) -> list[int]:
+    """How many voxels each phase, but the last of several, should have.
+
+    Parameters
+    ----------
+    fractions : sequence of float
+        Of every channel.
+    voxels : int
+        Of the volume.
+    """
+    return [round(fraction * voxels) for fraction in fractions[: max(1, len(fractions) - 1)]]
+
+
+def thresholds(
+    field: Tensor, phases: Phases, wanted: Threshold, goal: Sequence[int], comm: Comm
+) -> list[float]:
+    """The threshold of every variable; collective.
+
+    The variable of a further phase decides among the voxels that the phases before it have left, so its threshold is
+    found among them.
+
+    Parameters
+    ----------
+    field : Tensor (planes, ny, nx) or (planes, variables, ny, nx)
+    wanted : float or "exact"
+        For all variables, or those at which the phases have as nearly as possible the voxels of `goal`. Nearly:
+        voxels of one value stay together, and a field that was driven to two phases has few values.
+    goal : sequence of int
+        See `goals`.
+    """
+    if wanted != "exact":
+        return [wanted] * phases.variables
+    found = []
+    left: Tensor | None = None
+    for variable, count in zip(phases.split(field), goal, strict=True):
+        values = variable if left is None else variable.masked_fill(~left, -1.0)
+        found.append(_threshold(values, count, comm))
+        taken = values > found[-1]
+        left = ~taken if left is None else left & ~taken
+    return found
+
+
+def _threshold(values: Tensor, count: int, comm: Comm) -> float:
+    """The value in [0, 1) above which the number of voxels comes nearest to `count`."""
+
+    def above(threshold: float) -> int:
+        # In the field's own precision: a comparison with a float64 number would round it anyway.
+        return int(comm.sum_integers(np.array([int((values > threshold).sum())]))[0])
+
+    low, high = 0.0, 1.0 - 2.0**-24
+    most, least = above(low), above(high)
+    for _ in range(BISECTIONS):
+        if most <= count or least >= count:
+            break
+        middle = 0.5 * (low + high)
+        found = above(middle)
+        if found >= count:
+            low, most = middle, found
+        else:
+            high, least = middle, found
+    return low if abs(most - count) <= abs(least - count) else high
+
+
+def settle(
+    field: Tensor,
+    gains: Tensor,
+    phases: Phases,
+    variable: int,
+    goal: int,
+    fixed: Tensor | None,
+    comm: Comm,
+) -> None:
+    """Give one phase exactly `goal` voxels, in place, by the flips of its variable that gain most; collective.
+
+    Parameters
+    ----------
+    field : Tensor (planes, ny, nx) or (planes, variables, ny, nx)
+        Variables of 0 and 1.
+    gains : Tensor, shaped as `field`
+        By how much the flip of a variable lowers the loss.
+    variable : int
+        Phases before this one keep their voxels.
+    fixed : bool Tensor (planes, ny, nx), optional
+        Voxels that must stay as they are.
+    """
+    parts = phases.split(field)
+    own = parts[variable]
+    may = torch.ones_like(own, dtype=torch.bool) if fixed is None else ~fixed
+    left = torch.ones_like(may)
+    for earlier in parts[:variable]:
+        left &= earlier < 0.5
+    count = int(comm.sum_integers(np.array([int((left & (own > 0.5)).sum())]))[0])
+    may &= left & ((own > 0.5) if count > goal else (own < 0.5))
+    gain = phases.split(gains)[variable].masked_fill(~may, -torch.inf)
+    chosen = largest(gain, abs(count - goal), comm)
+    own.copy_(torch.where(chosen, 1.0 - own, own))
+
+
+def largest(gain: Tensor, count: int, comm: Comm) -> Tensor:
+    """The `count` largest finite values of a field, exactly as many, the same on any number of ranks; collective.
+
+    Parameters
+    ----------
+    gain : Tensor (planes, ...)
+        -inf where a voxel may not be taken.
+
+    Returns
+    -------
+    bool Tensor, shaped as `gain`
+        All that may be taken, where there are fewer.
+    """
+    may = torch.isfinite(gain)
+    bits = gain.to(torch.float32).contiguous().view(torch.int32).to(torch.int64)
+    # Ordered as the numbers are: the bits of negative ones run the other way.
+    keys = torch.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+
+    def reaching(key: int) -> Tensor:
+        return may & (keys >= key)
+
+    def total(mask: Tensor) -> int:
+        return int(comm.sum_integers(np.array([int(mask.sum())]))[0])
+
+    if total(may) <= count:
+        return may
+    low, high = -(2**31), 2**31  # at least `count` voxels reach `low`, fewer reach `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if total(reaching(middle)) >= count else (low, middle)
+    chosen = reaching(low + 1)
+    missing = count - total(chosen)
+    ties = (may & (keys == low)).flatten()
+    before = np.zeros(comm.size, dtype=np.int64)
+    before[comm.rank] = int(ties.sum())
+    before = comm.sum_integers(before)
+    turn = int(before[: comm.rank].sum()) + torch.cumsum(ties, 0)
+    return chosen | (ties & (turn <= missing)).view_as(chosen)
