@@ -64,7 +64,6 @@ class Descent:
         """Minimise `function`, which evaluates `objective`, in place."""
         if not objective.rotates:
             return self._minimizer()(function, x, self._products, options, callback, self._planes_map)
-        objective.remember()
         if self._config.name == "adam":
 
             def turning(field: Tensor) -> tuple[float, Tensor]:
@@ -78,7 +77,6 @@ class Descent:
         """Evaluate `objective` again and again; every `rotate` times it turns, if it does."""
         if not objective.rotates:
             return objective
-        objective.remember()
         calls = 0
 
         def look(field: Tensor, gradient: Tensor) -> Evaluation:
@@ -106,7 +104,7 @@ class Descent:
         """Bursts of `rotate` iterations, each on slices of its own and with curvature of its own.
 
         Curvature is not kept over a turn: the next slices have another. Convergence is told from one whole rotation to
-        the next, by the mean loss of its bursts. It may rise between the two: a tangent lies below a convex loss.
+        the next, by the mean loss of its bursts, which may rise where others of random parts are drawn.
         """
         size, turns = self._config.rotate, objective.turns
         iterations = evaluations = idle = 0

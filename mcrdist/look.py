@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mcrdist.descriptors.base import Term
 from mcrdist.descriptors.joint import JointTerm
-from mcrdist.tangents import Tangents
 
 #: Slices that are taken together where they run fastest in memory (normal to x): one cache line of float32. Slice s
 #: is always in lane s % LANES: a BLAS may round one column of a product otherwise than another.
@@ -58,8 +57,6 @@ class Look:
         The first slice that a descriptor with this stride looks at.
     overwrite : bool
         Whether this is the first direction that adds to the gradient.
-    tangents : mapping of term to Tangents
-        What costly terms remember, if they do; without `known`, nothing yet, and they look at all slices.
     """
 
     held: Held
@@ -68,8 +65,6 @@ class Look:
     total: int
     offsets: Mapping[int, int]
     overwrite: bool
-    tangents: Mapping[Term | JointTerm, Tangents]
-    known: bool
 
     def plain(
         self, slices: Sequence[Tensor], gradients: Sequence[Tensor] | None, first: int
@@ -107,11 +102,10 @@ class Look:
     def _together(
         self, slices: Sequence[Tensor], want: bool, first: int
     ) -> tuple[NDArray[np.float64], list[Tensor] | None]:
-        """Errors and, last, losses by tangents (S, parts + 1); each channel's gradient in a tensor of its own."""
+        """Errors (S, parts), and the sum of the gradients of each channel in a tensor of its own."""
         at = range(first, first + len(slices[0]))
         columns: list[Tensor] = []
         own: list[Tensor] = []
-        by_tangent = torch.zeros(len(at), dtype=torch.float64, device=slices[0].device)
         for channel, terms in zip(slices, self.held.channels, strict=True):
             rest = list(terms)
             if want and rest[0].every == 1:
@@ -122,10 +116,9 @@ class Look:
                 own.append(torch.zeros_like(channel))
             for term in rest:
                 into = own[-1:] if want else None
-                columns.append(self._evaluate(term, [channel], into, at, by_tangent))
+                columns.append(self._evaluate(term, [channel], into, at))
         for joint in self.held.joint:
-            columns.append(self._evaluate(joint, slices, own if want else None, at, by_tangent))
-        columns.append(by_tangent)
+            columns.append(self._evaluate(joint, slices, own if want else None, at))
         return np.asarray(torch.column_stack(columns).cpu().numpy()), own if want else None
 
     def _evaluate(
@@ -134,12 +127,11 @@ class Look:
         slices: Sequence[Tensor],
         own: Sequence[Tensor] | None,
         at: range,
-        by_tangent: Tensor,
     ) -> Tensor:
         """Errors of a term; adds to `own`."""
         if term.every == 1:
             return _accumulate(term, slices, own, self.share, at)
-        return self._costly(term, slices, own, at, by_tangent)
+        return self._costly(term, slices, own, at)
 
     def _costly(
         self,
@@ -147,24 +139,19 @@ class Look:
         slices: Sequence[Tensor],
         own: Sequence[Tensor] | None,
         at: range,
-        by_tangent: Tensor,
     ) -> Tensor:
-        """Errors of a term on the slices that it looks at, NaN elsewhere; adds to `own` and `by_tangent`.
+        """Errors of a term on the slices that it looks at, NaN elsewhere; adds to `own`.
 
         Slices that are looked at lie one after the other in memory, whatever the batch: how many of a batch's there are
         depends on who owns them, and rounding must not.
         """
         stride, offset, share = term.every, self.offsets[term.every], self.share
-        tangents = None if own is None else self.tangents.get(term)
-        if tangents is not None and not self.known:
-            stride, offset = 1, 0
         start, stop = max(at.start, self.owned.start), min(at.stop, self.owned.stop)
         seen = range(start + (offset - start) % stride, stop, stride)
         errors = torch.full((len(at), len(_parts(term))), torch.nan, dtype=torch.float64)
-        errors = errors.to(by_tangent.device)
+        errors = errors.to(slices[0].device)
         if seen:
-            if tangents is None:  # those looked at stand for all
-                share *= self.total / len(range(offset, self.total, stride))
+            share *= self.total / len(range(offset, self.total, stride))  # those looked at stand for all
             chosen = slice(seen.start - at.start, stop - at.start, stride)
             parts = [part[chosen].contiguous() for part in slices]
             into = None if own is None else [torch.zeros_like(part) for part in parts]
@@ -172,12 +159,6 @@ class Look:
             errors[chosen] = found
             for gradient, part in zip(own or (), into or (), strict=True):
                 gradient[chosen] += part
-            if tangents is not None and into is not None:
-                tangents.learn(seen, parts, into, self.share * _losses(term, found))
-        if tangents is not None and own is not None and self.known:
-            unseen = torch.tensor([s for s in range(start, stop) if s not in seen], dtype=torch.int64)
-            rows = unseen - at.start
-            by_tangent[rows] += tangents.add(unseen, slices, own, rows)
         return errors
 
 
@@ -191,9 +172,3 @@ def _accumulate(
     if isinstance(term, Term):
         return term.accumulate(slices[0], None if own is None else own[0], share, at)
     return term.accumulate(slices, own, share, at)
-
-
-def _losses(term: Term | JointTerm, errors: Tensor) -> Tensor:
-    """The loss of slices with these errors (S, parts), (S,)."""
-    columns = [part.loss(column) for part, column in zip(_parts(term), errors.T.cpu().numpy(), strict=True)]
-    return torch.as_tensor(np.sum(columns, axis=0), device=errors.device)

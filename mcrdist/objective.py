@@ -24,7 +24,6 @@ from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
-from mcrdist.tangents import Tangents
 
 #: Voxels a thread works on at a time: small enough for its intermediate results to stay in the cache.
 BATCH_VOXELS = 2**18
@@ -93,8 +92,6 @@ class Objective:
         slices = sum(direction.slices(slab.shape) for direction in held)
         self.share = 1.0 / (slices * len(phases.labels))
         self._slopes: list[Tensor] = []
-        self._tangents: dict[Term | JointTerm, Tangents] = {}
-        self._known = False
 
     @property
     def rotates(self) -> bool:
@@ -118,22 +115,6 @@ class Objective:
                 if isinstance(part, Term):
                     part.redraw(round)
 
-    def remember(self) -> None:
-        """Let slices that costly descriptors do not look at count with the tangents of their losses.
-
-        The next evaluation with a gradient looks at all of them.
-        """
-        self._known = False
-        for direction, held in self.held.items():
-            owned, shape = self.slab.owned(direction.axis), direction.slice_shape(self.slab.shape)
-            terms: list[Term | JointTerm] = [term for own in held.channels for term in own]
-            for term in (*terms, *held.joint):
-                if term.every > 1:
-                    channels = 1 if isinstance(term, Term) else len(self.phases.labels)
-                    self._tangents[term] = Tangents(
-                        owned, shape, channels, self.slab.dtype, self._comm.device
-                    )
-
     def __call__(self, field: Tensor, gradient: Tensor | None) -> Evaluation:
         """Evaluate the loss; overwrite `gradient`, shaped as `field`, with its derivative if given."""
         self.evaluations += 1
@@ -143,15 +124,12 @@ class Objective:
         loss = misfit = 0.0
         for number, (direction, held) in enumerate(self.held.items()):
             parts = held.parts
-            rows = np.empty((len(self.slab.owned(direction.axis)), len(parts) + 1))
+            rows = np.empty((len(self.slab.owned(direction.axis)), len(parts)))
             self._visit(number, direction, held, channels, slopes, rows)
             rows = self._comm.gather_rows(rows)
-            alone = bool(self._tangents) and gradient is not None
-            for column, (part, _) in zip(rows.T, parts, strict=False):
-                loss += _over_slices(part.loss, column, alone)
-                misfit += _over_slices(part.misfit, column, alone)
-            tangents = float(np.sum(rows[:, -1])) / self.share
-            loss, misfit = loss + tangents, misfit + tangents
+            for column, (part, _) in zip(rows.T, parts, strict=True):
+                loss += _over_slices(part.loss, column)
+                misfit += _over_slices(part.misfit, column)
             errors[direction.name] = _by_name(parts, rows)
         loss, misfit = loss * self.share, misfit * self.share
         border: Factors = ()
@@ -159,7 +137,6 @@ class Objective:
             joint, border = self._border.accumulate(channels, slopes)
             loss, misfit = loss + joint, misfit + joint
         if gradient is not None and slopes is not None:
-            self._known = True
             self.phases.pull(field, slopes, gradient)
             if self.fixed is not None:
                 hold = self.fixed if gradient.ndim == self.fixed.ndim else self.fixed[:, None]
@@ -209,7 +186,7 @@ class Objective:
         size = LANES if axis == 2 else max(1, BATCH_VOXELS // (height * width))
         strides = {part.every for part, _ in held.parts}
         offsets = {every: self._offset(number, every) for every in strides}
-        look = Look(held, self.share, owned, total, offsets, number == 0, self._tangents, self._known)
+        look = Look(held, self.share, owned, total, offsets, number == 0)
 
         def visit(first: int, slices: list[Tensor], gradients: list[Tensor] | None) -> None:
             count = len(slices[0])
@@ -278,12 +255,11 @@ class Objective:
 
 
 def _over_slices(
-    loss: Callable[[NDArray[np.float64]], NDArray[np.float64]], errors: NDArray[np.float64], alone: bool
+    loss: Callable[[NDArray[np.float64]], NDArray[np.float64]], errors: NDArray[np.float64]
 ) -> float:
-    """Sum over slices; those that were looked at stand for all, unless tangents stand for the others."""
+    """Sum of a loss over slices; those that were looked at stand for all."""
     looked_at = errors[~np.isnan(errors)]
-    total = float(np.sum(loss(looked_at)))
-    return total if alone else total * (len(errors) / max(1, len(looked_at)))
+    return float(np.sum(loss(looked_at))) * (len(errors) / max(1, len(looked_at)))
 
 
 def _by_name(

@@ -143,7 +143,7 @@ def test_the_same_seed_anneals_to_the_same_volume() -> None:
     assert (first == again).all() and energy == energy_again
     assert (first != other).any()
     assert set(np.unique(first)) == {0.0, 1.0}
-    assert len(seen) == 13 and energy == seen[-1] < 0.85 * seen[0]
+    assert 2 < len(seen) <= 13 and energy == seen[-1] < 0.85 * seen[0]
 
 
 def test_rounding_keeps_the_fraction_to_the_voxel() -> None:

@@ -79,11 +79,6 @@ def compute(threads: int) -> Results:
             key = f"{shape} {options}"
             found[f"loss {key}"] = objective(field, gradient).loss
             found[f"gradient {key}"] = digest(comm, gradient)
-            objective.remember()
-            objective(field, gradient)
-            objective.rotate(2)
-            found[f"loss by tangents {key}"] = objective(1.0 - field, gradient).loss
-            found[f"gradient by tangents {key}"] = digest(comm, gradient)
         for coarse, fine in UPSAMPLINGS:
             small, large = (Slab(shape, comm, workers, torch.float32) for shape in (coarse, fine))
             above = upsample(noise(small, 3, 0, "uniform"), small, large, comm)

@@ -40,43 +40,7 @@ def evaluate(of: Objective, x: Tensor) -> tuple[float, Tensor]:
     return of(x, gradient).loss, gradient
 
 
-@pytest.mark.parametrize("phases", [1, 3])
-def test_the_first_evaluation_looks_at_every_slice(phases: int) -> None:
-    full, part = objective(1, phases=phases), objective(4, phases=phases)
-    part.remember()
-    x = field(full)
-    loss, gradient = evaluate(part, x)
-    wanted, exact = evaluate(full, x)
-    assert loss == pytest.approx(wanted, rel=1e-12)
-    torch.testing.assert_close(gradient, exact, rtol=1e-9, atol=1e-15)
-
-
-@pytest.mark.parametrize("phases", [1, 3])
-def test_after_a_whole_rotation_at_one_point_nothing_is_guessed(phases: int) -> None:
-    full, part = objective(1, phases=phases), objective(4, phases=phases)
-    part.remember()
-    evaluate(part, field(full, 7))
-    x = field(full, 50)
-    for turn in range(4):
-        part.rotate(turn)
-        loss, gradient = evaluate(part, x)
-        guessed = turn < 3
-        assert (loss == pytest.approx(evaluate(full, x)[0], rel=1e-10)) != guessed
-    torch.testing.assert_close(gradient, evaluate(full, x)[1], rtol=1e-9, atol=1e-15)
-
-
-def test_loss_and_gradient_belong_together() -> None:
-    part = objective(4)
-    part.remember()
-    evaluate(part, field(part))
-    part.rotate(2)
-    x, direction = field(part, 3), field(part, 9) - 0.5
-    _, gradient = evaluate(part, x)
-    up, down = (evaluate(part, x + step * direction)[0] for step in (1e-5, -1e-5))
-    assert float((gradient * direction).sum()) == pytest.approx((up - down) / 2e-5, rel=1e-5)
-
-
-def test_without_memory_those_looked_at_stand_for_all() -> None:
+def test_those_looked_at_stand_for_all() -> None:
     """The mean over a whole rotation is the whole loss where each turn has as many slices."""
     shape = (12, 8, 8)
     comm, workers = Comm.start("cpu"), Workers(1)
