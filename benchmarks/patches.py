@@ -18,14 +18,11 @@ from pathlib import Path
 
 from quality import NAMES, ROOT, SMALL, judged, run
 
-WEIGHT, SIZES, FILTERS, POOLED = (
-    f"descriptors.patches.{key}" for key in ("weight", "sizes", "filters", "pooled")
-)
+WEIGHT, SIZES, FILTERS = (f"descriptors.patches.{key}" for key in ("weight", "sizes", "filters"))
 SETTINGS: dict[str, list[str]] = {
     "S2+V": [],
     "corners": [f"{WEIGHT}=5", f"{SIZES}=[2]", f"{FILTERS}=4"],
     "small": [f"{WEIGHT}=1", f"{SIZES}=[3,6]", f"{FILTERS}=3"],
-    "wide": [f"{WEIGHT}=1", f"{SIZES}=[4]", f"{FILTERS}=6", f"{POOLED}=[2,4]"],
 }
 
 

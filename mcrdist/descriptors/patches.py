@@ -46,7 +46,7 @@ class PatchDistributions(Descriptor):
     """
 
     name = "patches"
-    # A tenth of what S2 has: with five times as much S2 gives way, and by more than patches gain.
+    # A tenth of what S2 has: with more S2 gives way, and by more than the morphology gains.
     balance = 0.1
 
     def __init__(self, kinds: Sequence[PatchKind], filters: int, redraw: bool = False) -> None:
