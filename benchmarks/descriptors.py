@@ -23,7 +23,7 @@ import torch
 from mcrdist.config import from_mapping
 from mcrdist.directions import ORTHOGONAL
 from mcrdist.errors import InputError
-from mcrdist.level import Grid
+from mcrdist.grid import Grid
 from mcrdist.multigrid import Level
 from mcrdist.objective import Objective
 from mcrdist.parallel.comm import Comm

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,18 +20,10 @@ from torch import Tensor
 
 from mcrdist import multipliers
 from mcrdist.annealing.volume import anneal_volume
-from mcrdist.border import Border
 from mcrdist.config import ReconstructConfig
 from mcrdist.denoise import denoised
 from mcrdist.descent import Descent
-from mcrdist.descriptors.base import SliceGrid, Term
-from mcrdist.descriptors.correlation import TwoPointTerm
-from mcrdist.descriptors.variation import VariationTerm
-from mcrdist.descriptors.volume_fraction import GreynessTerm
-from mcrdist.directions import Direction
-from mcrdist.known import Given
-from mcrdist.look import Held
-from mcrdist.multigrid import Level
+from mcrdist.grid import Grid
 from mcrdist.objective import Evaluation, Objective
 from mcrdist.optimize.exchange import exchange_descent
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
@@ -40,13 +32,9 @@ from mcrdist.optimize.yeong_torquato import AnnealState
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import plane_noise
-from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
-from mcrdist.phases import Phases
 from mcrdist.record import Recorder
 from mcrdist.rounding import goals, settle, thresholds
-from mcrdist.selection import Selection
-from mcrdist.targets import Target
 
 #: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
 #: has no kink to stall on, and costs nothing beside S2, of which it is a part.
@@ -84,142 +72,6 @@ class Outcome:
     evaluations: int
     stop: str
     thresholds: Sequence[float] | None = None
-
-
-class Grid:
-    """A level with its slabs, targets and descriptors: all that the stages share.
-
-    Parameters
-    ----------
-    level, slab
-        Its shape, and who owns which planes.
-    phases : Phases
-        What the field's variables mean.
-    directions : sequence of Direction
-        The stacks of slices.
-    targets : mapping of direction name to a Target a channel
-    selections : mapping of direction name to Selection
-        The descriptors that measured the targets.
-    given : Given, optional
-        Voxels that are known.
-    """
-
-    def __init__(
-        self,
-        level: Level,
-        slab: Slab,
-        phases: Phases,
-        directions: Sequence[Direction],
-        targets: Mapping[str, Sequence[Target]],
-        selections: Mapping[str, Selection],
-        comm: Comm,
-        workers: Workers,
-        *,
-        given: Given | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.level, self.slab, self.phases, self.directions = level, slab, phases, directions
-        self._given = given
-        self.fixed = None if given is None else given.mask
-        self._targets, self._selections = targets, selections
-        self._comm, self._workers, self._seed = comm, workers, seed
-        self.multipliers = multipliers.Multipliers()
-        self._border = None if given is None else self._join(given)
-
-    def impose(self, field: Tensor) -> None:
-        """Set the voxels that are given, in place."""
-        if self._given is not None:
-            self._given.impose(field, self.phases)
-
-    def _join(self, given: Given) -> Border:
-        planes = self.slab.zeros()
-        known = self.phases.stack([planes.clone() for _ in range(self.phases.variables)])
-        given.impose(known, self.phases)
-        return Border(given.mask, self.phases.channels(known), self.slab, self._difference)
-
-    def _difference(self, channel: int, axis: int, lag: int) -> float:
-        """The share of neighbours `lag` voxels apart along an axis that are wanted to differ."""
-        found = []
-        for direction in self.directions:
-            if direction.by is not None or direction.axis == axis:
-                continue
-            target = self._targets[direction.name][channel]
-            s2 = target.values["s2"].mean(0)
-            lags = s2.shape[1] - 1
-            lag = min(lag, lags)
-            along_rows = axis == min(i for i in range(3) if i != direction.axis)
-            at = s2[lags + lag, 0] if along_rows else s2[lags, lag]
-            found.append(2.0 * (target.fraction - float(at)))
-        return float(np.mean(found)) if found else 0.0
-
-    def fractions(self, channel: int) -> dict[str, float]:
-        """Volume fraction of a phase wanted in each direction."""
-        return {name: targets[channel].fraction for name, targets in self._targets.items()}
-
-    def spread(self) -> dict[str, dict[str, float]]:
-        """How far several micrographs lie from their mean, by direction and descriptor; means over phases."""
-        found: dict[str, dict[str, float]] = {}
-        for direction, targets in self._targets.items():
-            for name in dict.fromkeys(name for target in targets for name in target.spread):
-                each = [target.spread[name] for target in targets if name in target.spread]
-                found.setdefault(direction, {})[name] = float(np.mean(each))
-        return found
-
-    def objective(
-        self, smoothing: float, greyness: float | None = None, *, report: bool = False
-    ) -> Objective:
-        """The loss with a smoothing of the variation; `greyness` adds that term.
-
-        With `report`, descriptors of weight 0 are measured too, and all of them on every slice.
-        """
-        held = {}
-        for direction in self.directions:
-            grid = SliceGrid(direction.slice_shape(self.level.shape), self.slab.dtype, self._comm.device)
-            selection, targets = self._selections[direction.name], self._targets[direction.name]
-            channels = tuple(
-                tuple(self._terms(selection, target, grid, smoothing, greyness, report)) for target in targets
-            )
-            self.multipliers.hand(direction.name, channels)
-            joint = tuple(
-                chosen.descriptor.term(targets[0].values, chosen.weight, grid)
-                for chosen in selection.joint
-                if chosen.weight or report
-            )
-            held[direction] = Held(channels, joint)
-        return Objective(
-            self.slab, self.phases, held, self._comm, self._workers, self.fixed, self._seed, self._border
-        )
-
-    def _terms(
-        self,
-        selection: Selection,
-        target: Target,
-        grid: SliceGrid,
-        smoothing: float,
-        greyness: float | None,
-        report: bool,
-    ) -> list[Term]:
-        terms: list[Term] = []
-        s2: TwoPointTerm | None = None
-        for chosen in selection.single:
-            if not (chosen.weight or report):
-                continue
-            term = chosen.descriptor.term(target.values, chosen.weight, grid)
-            term.every = 1 if report else chosen.every
-            if isinstance(term, VariationTerm):
-                term.smoothing = smoothing
-                if s2 is not None:
-                    # A rare phase makes the errors of S2 loom larger: keep the two in step.
-                    term.weight *= s2.norm / s2.scale
-                    if math.isinf(smoothing):
-                        s2.variation = term
-                        continue
-            if isinstance(term, TwoPointTerm) and s2 is None:
-                s2 = term
-            terms.append(term)
-        if greyness is not None:
-            terms.append(GreynessTerm(target.fraction, greyness))
-        return terms
 
 
 class LevelSolver:

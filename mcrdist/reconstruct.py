@@ -16,9 +16,10 @@ from mcrdist.config import ReconstructConfig, to_mapping
 from mcrdist.descent import check_phases, check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
+from mcrdist.grid import Grid
 from mcrdist.initial import read_field
 from mcrdist.known import Given, Known, read_known
-from mcrdist.level import Grid, LevelSolver, Outcome
+from mcrdist.level import LevelSolver, Outcome
 from mcrdist.multigrid import Level, levels, perturb, upsample
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab

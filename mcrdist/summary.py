@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, float64
 
-from mcrdist.level import Grid, Outcome
+from mcrdist.grid import Grid
+from mcrdist.level import Outcome
 from mcrdist.parallel.comm import Comm
 from mcrdist.seam import seams
 
