@@ -12,7 +12,7 @@ from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Term, slice_
 from mcrdist.descriptors.relative import RelativeErrors
 
 #: Products of one batch that are held at once: they stay in a processor's cache, or fill a graphics card.
-CACHED, ON_CARD = 2**18, 2**26
+CACHED, ON_CARD = 2**20, 2**26
 #: Segments are followed up to the length that this share of the phase's voxels begin.
 HARDLY_EVER = 0.01
 
