@@ -248,15 +248,14 @@ class LevelSolver:
         selector = GainSelector(
             self._comm.sum_integers, draw, (slab.start, slab.shape[0]), planes_map=self._workers.map
         )
-        flat = (
-            slab.shape[0] == 1
-        )  # all flips are in one slice, where few at a time do not get in each other's way
+        # All flips of a single plane are in one slice, where only few at a time do not get in each other's way.
+        flat = slab.shape[0] == 1
         options = FlipOptions(
             count=max(40, math.prod(slab.shape) // 1000), smallest=1 if flat else 20, iterations=FLIP_ROUNDS
         )
         result = flip_descent(function, tall, selector, options, note)
         loss, iterations = result.loss, result.iterations
-        if flat and not self._recorder.interrupted:
+        if flat and not objective.costly and not self._recorder.interrupted:
             self._iterations += iterations
             exchanged = exchange_descent(function, tall, EXCHANGES, note)
             loss, iterations = exchanged.loss, exchanged.iterations

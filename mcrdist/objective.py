@@ -107,6 +107,11 @@ class Objective:
         """Rounds after which every slice has been looked at."""
         return max(part.every for held in self.held.values() for part, _ in held.parts)
 
+    @property
+    def costly(self) -> bool:
+        """Whether an evaluation takes long beside that of the correlations."""
+        return any(part.costly for held in self.held.values() for part, _ in held.parts)
+
     def rotate(self, round: int) -> None:
         """Let costly descriptors look at other slices, and random ones draw anew; the same on every rank."""
         self._round = round

@@ -131,6 +131,8 @@ class Term(ABC):
         The size of the target, ‖D_des‖ of Eq. 10; reports are relative to it.
     every : int
         Only each `every`-th slice is looked at, others as the optimisation goes on; for costly descriptors.
+    costly : bool
+        An evaluation takes long: the last voxels are not tried one by one.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Term(ABC):
     scale: float
     norm: float
     every: int = 1
+    costly: bool = False
 
     @property
     def parts(self) -> tuple[Term, ...]:

@@ -130,6 +130,7 @@ class GramTerm(Term):
     """
 
     name = "gram"
+    costly = True
     scale = norm = 1.0  # the error is relative already
 
     def __init__(self, descriptor: GramMatrices, target: Floats, weight: float, grid: SliceGrid) -> None:

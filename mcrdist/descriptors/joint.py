@@ -33,6 +33,7 @@ class JointTerm(ABC):
     scale: float
     norm: float
     every: int = 1
+    costly: bool = False
 
     @abstractmethod
     def accumulate(
