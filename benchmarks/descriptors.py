@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from _timing import seconds
 
 from mcrdist.config import from_mapping
 from mcrdist.directions import ORTHOGONAL
@@ -57,12 +56,6 @@ def objective(size: int, descriptors: dict[str, Any], comm: Comm, workers: Worke
     phases = Phases(targets.phases, workers)
     grid = Grid(level, slab, phases, ORTHOGONAL, found.targets, found.selections, comm, workers)
     return grid.objective(math.inf)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def main() -> None:

@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
-from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 import torch
+from _timing import seconds
 
 from mcrdist.descriptors.base import SliceGrid
 from mcrdist.descriptors.correlation import TwoPointCorrelation
@@ -32,12 +31,6 @@ from mcrdist.phases import Phases
 from mcrdist.synthetic import micrograph
 
 BATCH = 4  # slices of the floor at a time: the fastest of 1, 2, 4, 8, 16 at 256
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def main() -> None:

@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import time
-from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 import torch
+from _timing import seconds
 
 from mcrdist.config.descriptors import VGG_DEFAULT
 from mcrdist.descriptors.base import SliceGrid
@@ -32,12 +31,6 @@ from mcrdist.parallel.threads import Workers, configure
 from mcrdist.phases import Phases
 from mcrdist.synthetic import micrograph
 from mcrdist.weightfile import load
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 class Convolutions:
