@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcrdist.descriptors.differentiable import DifferentiableDescriptor as Descriptor
+    from mcrdist.plan import Plan
     from mcrdist.store.run import Run
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "characterize",
     "doctor",
     "open",
+    "plan",
     "reconstruct",
     "sweep",
     "weights",
@@ -93,6 +95,19 @@ def characterize(*overrides: str, **settings: Any) -> Path:
     from mcrdist.config import characterize_from_mapping
 
     return conduct(characterize_from_mapping(mapping("characterize", overrides, settings)))
+
+
+def plan(*overrides: str, **settings: Any) -> Plan:
+    """Return what a run would need: memory a rank, bytes over the network, time by a roofline, disk.
+
+    Takes the settings of ``conf/plan.yaml``: ``mcrdist.plan("volume.size=2048", "ranks=64", "device=h100")`` or
+    ``mcrdist.plan(volume={"size": 2048}, ranks=64)``. ``str()`` of the result is the table that `mcrdist plan` prints.
+    """
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import plan_from_mapping
+    from mcrdist.plan import plan as make
+
+    return make(plan_from_mapping(mapping("plan", overrides, settings)))
 
 
 def open(path: str | os.PathLike[str]) -> Run:

@@ -11,10 +11,11 @@ from mcrdist.errors import InputError
 VERBS = {
     "reconstruct": "make a volume from a micrograph, or from one a direction",
     "characterize": "write the statistics of a micrograph, with a picture of them",
+    "plan": "tell what a run would need: memory, network, time, disk",
     "weights": "get the network that Gram matrices need, once, and keep it",
     "doctor": "check versions, devices, memory, disk, and two processes talking to each other",
 }
-CONFIGURED = ("reconstruct", "characterize", "weights")  # verbs with a conf/VERB.yaml
+CONFIGURED = ("reconstruct", "characterize", "plan", "weights")  # verbs with a conf/VERB.yaml
 MULTIRUN = ("-m", "--multirun")  # options of reconstruct: a run for every combination of values
 
 _EXAMPLES = {
@@ -26,6 +27,10 @@ _EXAMPLES = {
   torchrun --nproc-per-node 2 -m mcrdist reconstruct micrograph.path=sem.tif volume.size=256 run.dir=big""",
     "characterize": """\
   mcrdist characterize micrograph.path=sem.tif run.dir=out""",
+    "plan": """\
+  mcrdist plan volume.size=512
+  mcrdist plan volume.size=2048 ranks=64 device=h100
+  mcrdist plan volume.size=1024 ranks=4 threads=8 hardware.memory=32GiB hardware.network=12.5e9""",
     "weights": """\
   mcrdist weights
   mcrdist weights weights.source=torchvision

@@ -18,6 +18,7 @@ from mcrdist.config.descriptors import DescriptorConfig
 from mcrdist.config.interpolate import INTERPOLATE, InterpolateConfig, build_interpolate
 from mcrdist.config.kinds import choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource, require_images
+from mcrdist.config.plan import PLAN, PlanConfig, plan_from_mapping
 from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting, show
 from mcrdist.config.sections import (
     MINIMUM_SIZE,
@@ -47,6 +48,7 @@ __all__ = [
     "MicrographSource",
     "OptimizerConfig",
     "OutputConfig",
+    "PlanConfig",
     "ReconstructConfig",
     "RunConfig",
     "RuntimeConfig",
@@ -56,6 +58,7 @@ __all__ = [
     "characterize_from_mapping",
     "from_mapping",
     "keys",
+    "plan_from_mapping",
     "to_mapping",
     "verify",
     "weights_from_mapping",
@@ -199,7 +202,7 @@ _WEIGHTS = Section(
     {"weights": section(WeightsConfig)}, lambda given, key: given.get("weights", WeightsConfig())
 )
 
-_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE, "weights": _WEIGHTS}
+_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE, "weights": _WEIGHTS, "plan": PLAN}
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,6 +67,30 @@ def number(
         return INVALID if outside else found
 
     return Check(f"a number{_bounds(minimum, maximum, above)}", convert, **options)
+
+
+#: Bytes of the units of a size.
+_UNITS = {"": 1} | {
+    f"{letter}{kind}": base**power
+    for power, letter in enumerate("KMGT", 1)
+    for kind, base in (("B", 1000), ("iB", 1024))
+}
+
+
+def size(**options: Any) -> Check:
+    """Return a check for an amount of memory, in bytes or with a unit: 6GiB, 500MB; kept in bytes."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str):
+            found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B|)\s*", value, re.IGNORECASE)
+            if found is None:
+                return INVALID
+            unit = next(scale for name, scale in _UNITS.items() if name.lower() == found[2].lower())
+            value = int(float(found[1]) * unit)
+        number = _integer(value)
+        return INVALID if number is None or number < 1 else number
+
+    return Check("an amount of memory, in bytes or as in 6GiB", convert, **options)
 
 
 def share_or(name: str, **options: Any) -> Check:

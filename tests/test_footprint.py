@@ -1,0 +1,132 @@
+"""What a run is said to hold and to send, against what it holds and sends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import objectives
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcrdist import footprint
+from mcrdist.footprint import Work
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.threads import configure
+
+MEASURE = """
+import json, re, resource, sys
+import mcrdist
+from mcrdist.reconstruct import conduct
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+before = resident()
+run = mcrdist.reconstruct(*sys.argv[1:])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+size = lambda path: sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+found = {name: size(run.path / "volume.zarr" / name) for name in ("phase", "field")}
+print(json.dumps({"before": before, "peak": peak, **found}))
+"""
+
+
+def measured(out: Path, *overrides: str) -> dict[str, Any]:
+    """Peak memory of a run in a process of its own, and what its process held before."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("resident memory is read from /proc")
+    settings = ("micrograph.path=synthetic:gaussian", "runtime.threads=1", f"run.dir={out}", *overrides)
+    command = [sys.executable, "-c", MEASURE, *settings]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "settings", "work"),
+    [
+        (128, ["optimizer.iterations=3"], {}),
+        (128, ["optimizer.iterations=3", "optimizer.history=20"], {"history": 20}),
+        (64, ["optimizer.iterations=3", "runtime.dtype=float64"], {"itemsize": 8, "history_itemsize": 8}),
+    ],
+)
+def test_peak_memory_is_as_told(size: int, settings: list[str], work: dict[str, Any], tmp_path: Path) -> None:
+    found = measured(tmp_path / "out", f"volume.size={size}", *settings)
+    told = Work((size,) * 3, libraries=found["before"], **work)
+    _, peak = footprint.peak(told)
+    assert peak == pytest.approx(found["peak"], rel=0.10)
+    disk = footprint.disk(told)
+    assert found["field"] <= 1.01 * disk.field and found["phase"] <= 1.01 * disk.phase
+
+
+def sent_in_an_evaluation(shape: tuple[int, int, int], phases: int, diagonals: bool) -> tuple[int, int]:
+    """Bytes that this rank sent, and that it is said to send."""
+    with Comm.start("cpu") as comm:
+        objective = objectives.make(shape, comm, configure(1), phases=phases, diagonals=diagonals)
+        planes = (objective.slab.planes, *shape[1:])
+        variables = objective.phases.variables
+        if variables > 1:
+            planes = (planes[0], variables, *shape[1:])
+        field = torch.full(planes, 0.5, dtype=torch.float64)
+        before = comm.bytes_sent
+        objective(field, torch.empty_like(field))
+        work = Work(shape, comm.size, phases=phases, diagonals=diagonals, itemsize=8)
+        return comm.bytes_sent - before, footprint.sent(work, comm.rank)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "shape", "phases", "diagonals"),
+    [
+        (2, (16, 16, 16), 1, False),
+        (3, (17, 11, 13), 1, False),
+        (3, (8, 9, 10), 3, False),
+        (2, (9, 9, 9), 1, True),
+    ],
+)
+def test_bytes_sent_are_as_told(
+    run_ranks: Any, ranks: int, shape: tuple[int, int, int], phases: int, diagonals: bool
+) -> None:
+    found = run_ranks(sent_in_an_evaluation, ranks, shape, phases, diagonals)
+    assert all(sent == told for sent, told in found)
+    assert sum(sent for sent, _ in found) > 0
+
+
+def test_equal_slabs_send_what_the_design_allows() -> None:
+    assert footprint.sent(Work((64, 64, 64), ranks=4)) == 4 * 64**3 * 3 // 4 * 4
+
+
+@given(
+    size=st.integers(8, 600),
+    ranks=st.integers(1, 8),
+    history=st.integers(1, 30),
+    threads=st.integers(1, 8),
+    phases=st.sampled_from([1, 3, 5]),
+    cuda=st.booleans(),
+)
+def test_more_of_anything_takes_no_less(
+    size: int, ranks: int, history: int, threads: int, phases: int, cuda: bool
+) -> None:
+    def peak(**changed: Any) -> int:
+        given = {"ranks": ranks, "history": history, "threads": threads, "phases": phases, "cuda": cuda}
+        side = changed.pop("size", size)
+        return footprint.peak(Work((side,) * 3, **{**given, **changed}))[1]
+
+    here = peak()
+    assert peak(history=history + 1) >= here
+    assert peak(size=size + 8) >= here
+    assert peak(threads=threads + 1) >= here
+    assert peak(lanes=1) <= here
+
+
+def test_fewest_ranks() -> None:
+    work = Work((64, 64, 64))
+    alone = footprint.peak(work)[1]
+    assert footprint.fewest_ranks(work, alone) == 1
+    needed = footprint.fewest_ranks(work, alone - 2 * footprint.MIB)
+    assert needed is not None and needed > 1
+    assert footprint.fewest_ranks(work, footprint.LIBRARIES) is None
