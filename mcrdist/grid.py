@@ -43,6 +43,8 @@ class Grid:
         The descriptors that measured the targets.
     given : Given, optional
         Voxels that are known.
+    lanes : int, optional
+        Blocks of slices that are under way at a time; see `Objective`.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Grid:
         *,
         given: Given | None = None,
         seed: int = 0,
+        lanes: int | None = None,
     ) -> None:
+        self._lanes = lanes
         self.level, self.slab, self.phases, self.directions = level, slab, phases, directions
         self._given = given
         self.fixed = None if given is None else given.mask
@@ -128,7 +132,15 @@ class Grid:
             )
             held[direction] = Held(channels, joint)
         return Objective(
-            self.slab, self.phases, held, self._comm, self._workers, self.fixed, self._seed, self._border
+            self.slab,
+            self.phases,
+            held,
+            self._comm,
+            self._workers,
+            self.fixed,
+            self._seed,
+            self._border,
+            self._lanes,
         )
 
     def _terms(

@@ -70,6 +70,8 @@ class Objective:
         Of the order in which costly descriptors look at slices.
     border : Border, optional
         Of the voxels that are given.
+    lanes : int, optional
+        Blocks of `LANES` slices that are under way at a time; one a thread by default, and never more.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Objective:
         fixed: Tensor | None = None,
         seed: int = 0,
         border: Border | None = None,
+        lanes: int | None = None,
     ) -> None:
+        self._lanes = min(lanes or workers.count, workers.count)
         self._border = border
         self.slab, self.phases, self.held = slab, phases, held
         self.fixed = fixed
@@ -204,9 +208,12 @@ class Objective:
                 work = look.in_lanes if axis == 2 else look.plain
                 rows[first - origin + start : first - origin + stop] = work(parts, into, first + start)
 
-            self._workers.map(evaluate, range(-(first % size) if axis == 2 else 0, count, step))
+            blocks = range(-(first % size) if axis == 2 else 0, count, step)
+            together = self._lanes if axis == 2 else max(1, len(blocks))
+            for block in range(0, len(blocks), together):
+                self._workers.map(evaluate, blocks[block : block + together])
 
-        self.slab.visit(axis, channels, slopes, visit, width=LANES * self._workers.count)
+        self.slab.visit(axis, channels, slopes, visit, width=LANES * self._lanes)
 
     def _offset(self, number: int, every: int) -> int:
         """The first slice that a descriptor with this stride looks at in this round: each has its turn."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcrdist.budget import kept
 from mcrdist.config import ReconstructConfig, to_mapping
 from mcrdist.descent import check_phases, check_ranks
 from mcrdist.directions import AXES, directions
@@ -73,6 +74,7 @@ class _Conductor:
         self.config, self.comm, self.workers, self.interrupt = config, comm, workers, interrupt
         self.dtype = getattr(torch, config.runtime.dtype)
         self._measured: dict[Level, Measured] = {}
+        self._lanes: int | None = None
         shape = config.volume.shape
         comm.agree(check_ranks(config.optimizer.name, comm.size))
         if comm.size > shape[0]:
@@ -97,6 +99,8 @@ class _Conductor:
         self.each(lambda: try_out(config.descriptors, seen, self.dtype))
         self.each(lambda: self._measure(grids[-1], targets))
         self.known = self.each(lambda: self._known(targets))
+        if config.memory.budget is not None:
+            self.config, self._lanes = kept(config, len(targets.phases), self.workers.count, self.comm)
         path = self.comm.first(lambda: self._prepare(targets, grids))
         with self._metrics(path) as writer:
             recorder = Recorder(self.comm, writer, self.interrupt)
@@ -236,6 +240,7 @@ class _Conductor:
             self.workers,
             given=given,
             seed=self.config.seed,
+            lanes=self._lanes,
         )
 
     def _start(self, level: Level, slab: Slab, targets: Targets, given: Given | None) -> Tensor:

@@ -65,6 +65,7 @@ def make(
     smoothing: float = 0.5,
     dtype: torch.dtype = torch.float64,
     fixed: torch.Tensor | None = None,
+    lanes: int | None = None,
 ) -> Objective:
     stacks = directions(shape, diagonals)
     values = values_for(shape, stacks, phases, lags)
@@ -76,4 +77,4 @@ def make(
             own[0].every = every
         held[direction] = Held(tuple(channels))
     slab = Slab(shape, comm, workers, dtype)
-    return Objective(slab, Phases(LABELS[phases], workers), held, comm, workers, fixed)
+    return Objective(slab, Phases(LABELS[phases], workers), held, comm, workers, fixed, lanes=lanes)

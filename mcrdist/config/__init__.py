@@ -26,6 +26,7 @@ from mcrdist.config.sections import (
     ConditioningConfig,
     InitialConfig,
     LevelsConfig,
+    MemoryConfig,
     OptimizerConfig,
     OutputConfig,
     RunConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "InitialConfig",
     "InterpolateConfig",
     "LevelsConfig",
+    "MemoryConfig",
     "MicrographConfig",
     "MicrographSource",
     "OptimizerConfig",
@@ -92,6 +94,7 @@ class ReconstructConfig:
     optimizer: OptimizerConfig = setting(section(OptimizerConfig), OptimizerConfig())
     output: OutputConfig = setting(section(OutputConfig), OutputConfig())
     runtime: RuntimeConfig = setting(section(RuntimeConfig), RuntimeConfig())
+    memory: MemoryConfig = setting(section(MemoryConfig), MemoryConfig())
     run: RunConfig = setting(section(RunConfig), RunConfig())
     seed: int = setting(integer(0, 2**63 - 1, example="0"), 0)
 

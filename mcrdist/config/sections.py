@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcrdist.config.kinds import boolean, choice, integer, integers, number, share_or, text, text_or_texts
+from mcrdist.config.kinds import (
+    boolean,
+    choice,
+    integer,
+    integers,
+    number,
+    share_or,
+    size,
+    text,
+    text_or_texts,
+)
 from mcrdist.config.schema import INVALID, Check, Section, setting
 from mcrdist.errors import InputError
 
@@ -74,6 +84,13 @@ class RuntimeConfig:
     dtype: Literal["float32", "float64"] = setting(choice("float32", "float64"), "float32")
     threads: int | None = setting(integer(1, optional=True, example="4"), None)
     timeout: float = setting(number(above=0, example="600"), 600.0)
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """What the run may hold: all its processes on one machine together, or each device; None: what it takes."""
+
+    budget: int | None = setting(size(optional=True, example="6GiB"), None)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,157 @@
+"""Keeping to a memory budget: which history, and how many slices at a time, a run can have in it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import psutil
+
+from mcrdist.config import ReconstructConfig
+from mcrdist.config.schema import show
+from mcrdist.errors import InputError
+from mcrdist.footprint import Work, peak
+from mcrdist.look import LANES
+from mcrdist.parallel.comm import Comm
+
+#: What the count of buffers may be short of, relative to all but the libraries.
+MARGIN = 1.1
+#: Pairs are given up down to this many, then slices that are worked on at a time, then the other pairs.
+ENOUGH = 4
+GIB = 2**30
+
+
+def kept(
+    config: ReconstructConfig, phases: int, threads: int, comm: Comm
+) -> tuple[ReconstructConfig, int | None]:
+    """Return `config` with a history that keeps to ``memory.budget``, and the blocks of slices at a time. Collective.
+
+    The first rank says in one line what was chosen.
+
+    Raises
+    ------
+    InputError
+        No history is short enough, or the settings have needs that are not counted; on all ranks.
+    """
+    budget = config.memory.budget
+    assert budget is not None
+    comm.agree(_not_counted(config))
+    resident = int(comm.gather_rows(np.array([[psutil.Process().memory_info().rss]], dtype=np.float64)).max())
+    work = work_of(config, phases, threads, comm, resident)
+    try:
+        chosen = choose(work, budget, 1 if work.cuda else comm.local_size)
+    except InputError as error:
+        comm.agree(error)
+        raise
+    if comm.rank == 0:
+        print(told(work, chosen, budget, 1 if work.cuda else comm.local_size), file=sys.stderr, flush=True)
+    return replace(config, optimizer=replace(config.optimizer, history=chosen.history)), chosen.lanes
+
+
+def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, resident: int) -> Work:
+    """What a run holds, as `footprint` sees it."""
+    itemsize = 4 if config.runtime.dtype == "float32" else 8
+    return Work(
+        shape=config.volume.shape,
+        ranks=comm.size,
+        threads=threads,
+        lanes=threads,
+        phases=phases,
+        optimizer=config.optimizer.name,
+        history=config.optimizer.history,
+        itemsize=itemsize,
+        history_itemsize=itemsize,
+        start=config.initial.kind,
+        diagonals=config.target.diagonals,
+        exact=config.output.threshold == "exact",
+        report=config.run.report,
+        cuda=comm.device.type == "cuda",
+        libraries=resident,
+    )
+
+
+def need(work: Work, processes: int) -> int:
+    """Bytes that the processes of a machine may come to hold together."""
+    fixed = 0 if work.cuda else work.libraries
+    return processes * (fixed + math.ceil(MARGIN * (peak(work)[1] - fixed)))
+
+
+def choose(work: Work, budget: int, processes: int) -> Work:
+    """Return `work` with the longest history and the most slices at a time that the budget has room for.
+
+    Parameters
+    ----------
+    work : Work
+        As it would be without a budget.
+    budget : int
+        Bytes, for `processes` ranks.
+
+    Raises
+    ------
+    InputError
+        None fits; the message has the smallest budget that would do.
+    """
+    smallest = None
+    for candidate in _candidates(work):
+        size = need(candidate, processes)
+        if size <= budget:
+            return candidate
+        smallest = size if smallest is None else min(smallest, size)
+    assert smallest is not None
+    enough = math.ceil(smallest / GIB * 100) / 100
+    who = "1 process" if processes == 1 else f"{processes} processes"
+    raise InputError(
+        f"memory.budget: expected at least {enough:.2f}GiB for {'x'.join(map(str, work.shape))} voxels in {who}, "
+        f"found {budget / GIB:.2f}GiB; give memory.budget={enough:.2f}GiB, a smaller volume, or more machines"
+    )
+
+
+def _candidates(work: Work) -> Iterator[Work]:
+    """Ways to do it, the fastest first."""
+    shortest = ENOUGH if work.optimizer == "lbfgsb" else work.history
+    enough = min(shortest, work.history)
+    for history in range(work.history, enough - 1, -1):
+        yield replace(work, history=history)
+    for lanes in range(work.together - 1, 0, -1):
+        yield replace(work, history=enough, lanes=lanes)
+    if work.optimizer == "lbfgsb":
+        for history in range(enough - 1, 0, -1):
+            yield replace(work, history=history, lanes=1)
+
+
+def told(work: Work, chosen: Work, budget: int, processes: int) -> str:
+    """One line for people: what was chosen, and what it comes to."""
+    stage, _ = peak(chosen)
+    size = need(chosen, processes)
+    pairs = f"optimizer.history={chosen.history} (of {work.history})"
+    slices = f"{chosen.together * LANES} slices at a time (of {work.together * LANES})"
+    return f"memory.budget: at most {size / GIB:.2f} of {budget / GIB:.2f} GiB ({stage}) with {pairs} and {slices}"
+
+
+def _not_counted(config: ReconstructConfig) -> InputError | None:
+    """What is wrong with a setting whose needs `footprint` does not know, if anything."""
+    weights = config.descriptors.weights
+    costly = [name for name in ("s3", "lineal_path", "patches", "gram") if weights[name]]
+    given: list[tuple[str, object, str]] = [
+        (f"descriptors.{name}.weight", weights[name], f"descriptors.{name}.weight=0") for name in costly
+    ]
+    if config.descriptors.extra:
+        given.append(("descriptors.extra", config.descriptors.extra, "descriptors.extra=[]"))
+    if config.conditioning.path is not None:
+        given.append(("conditioning.path", config.conditioning.path, "conditioning.path=null"))
+    if config.interpolate.along is not None:
+        given.append(("interpolate.along", config.interpolate.along, "interpolate.along=null"))
+    if config.output.denoise:
+        given.append(("output.denoise", config.output.denoise, "output.denoise=0"))
+    if config.optimizer.name not in ("lbfgsb", "adam"):
+        given.append(("optimizer.name", config.optimizer.name, "optimizer.name=lbfgsb"))
+    if not given:
+        return None
+    key, value, remedy = given[0]
+    return InputError(
+        f"memory.budget: expected null with {key}={value}, whose memory is not counted, found "
+        f"{show(config.memory.budget)}; use memory.budget=null or {remedy}"
+    )

@@ -1,0 +1,141 @@
+"""A memory budget is a promise: what is chosen for it, what is refused, and whether it is kept."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from objectives import make
+from test_footprint import measured
+
+import mcrdist
+from mcrdist.budget import GIB, choose, need, told
+from mcrdist.footprint import Work
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.threads import Workers
+
+WORK = Work((256, 256, 256), threads=4, history=8)
+
+
+def test_room_enough_changes_nothing() -> None:
+    assert choose(WORK, 100 * GIB, 1) == WORK
+
+
+def test_a_tighter_budget_takes_pairs_first_then_slices_then_pairs() -> None:
+    found = [choose(WORK, need(WORK, 1) - cut * 2**20, 1) for cut in range(0, 4000, 20) if fits(cut)]
+    steps = [(one.history, one.together) for one in dict.fromkeys(found)]
+    assert steps == sorted(steps, reverse=True) and len(steps) > 5
+    assert all(lanes == 4 for history, lanes in steps if history > 4)
+    assert steps[-1] == (1, 1)
+
+
+def fits(cut: int) -> bool:
+    return need(replace(WORK, history=1, lanes=1), 1) <= need(WORK, 1) - cut * 2**20
+
+
+def test_too_small_a_budget_is_refused_with_one_that_would_do() -> None:
+    with pytest.raises(mcrdist.InputError) as error:
+        choose(WORK, GIB // 2, 2)
+    found = re.search(r"at least ([\d.]+)GiB for 256x256x256 voxels in 2 processes", str(error.value))
+    assert found is not None
+    enough = float(found[1])
+    chosen = choose(WORK, int(enough * GIB), 2)
+    assert chosen.history == 1
+    with pytest.raises(mcrdist.InputError):
+        choose(WORK, int((enough - 0.02) * GIB), 2)
+
+
+def test_one_line_says_what_was_chosen() -> None:
+    chosen = replace(WORK, history=5, lanes=2)
+    line = told(WORK, chosen, 3 * GIB, 1)
+    assert "\n" not in line
+    assert "of 3.00 GiB (relax) with optimizer.history=5 (of 8) and 32 slices at a time (of 64)" in line
+
+
+def command(out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    settings = [
+        "micrograph.path=synthetic:gaussian",
+        "runtime.threads=1",
+        "run.report=false",
+        f"run.dir={out}",
+    ]
+    return subprocess.run(
+        [sys.executable, "-m", "mcrdist", "reconstruct", *settings, *overrides],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_the_command_refuses_before_anything_starts(tmp_path: Path) -> None:
+    done = command(tmp_path / "out", "volume.size=64", "memory.budget=100MiB")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert re.search(r"memory\.budget: expected at least [\d.]+GiB for 64x64x64 voxels in 1 process", line)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "descriptors.s3.weight=1",
+        "output.denoise=0.1",
+        "optimizer.name=scipy",
+        "descriptors.lineal_path.weight=1",
+    ],
+)
+def test_what_is_not_counted_is_refused(setting: str, tmp_path: Path) -> None:
+    with pytest.raises(mcrdist.InputError, match=re.escape(setting.partition("=")[0])):
+        mcrdist.reconstruct(
+            "micrograph.path=synthetic:gaussian", "volume.size=16", "memory.budget=64GiB", setting,
+            f"run.dir={tmp_path / 'out'}",
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_says_and_records_what_was_chosen(tmp_path: Path) -> None:
+    done = command(tmp_path / "out", "volume.size=16", "memory.budget=64GiB", "optimizer.iterations=2")
+    assert done.returncode == 0, done.stderr
+    assert "memory.budget: at most" in done.stderr and "optimizer.history=8 (of 8)" in done.stderr
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_fewer_slices_at_a_time_change_no_bit(run_ranks: Any, lanes: int, ranks: int) -> None:
+    ((loss, gradient), *_) = run_ranks(evaluate, 1, None)
+    parts = run_ranks(evaluate, ranks, lanes)
+    assert all(other == loss for other, _ in parts)
+    np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), gradient)
+
+
+def evaluate(lanes: int | None) -> tuple[float, Any]:
+    """Loss and gradient of a fixed field by two threads."""
+    with Comm.start("cpu") as comm:
+        workers = Workers(2)
+        objective = make((19, 34, 50), comm, workers, dtype=torch.float32, lanes=lanes)
+        slab = objective.slab
+        values = np.random.default_rng(0).random(slab.shape, dtype=np.float32)
+        field = torch.from_numpy(values[slab.start : slab.stop].copy())
+        gradient = torch.empty_like(field)
+        loss = objective(field, gradient).loss
+        workers.close()
+        return loss, gradient.numpy()
+
+
+@pytest.mark.slow
+def test_the_budget_is_kept(tmp_path: Path) -> None:
+    budget = 1.0 * GIB
+    out = tmp_path / "out"
+    found = measured(out, "volume.size=144", f"memory.budget={int(budget)}", "optimizer.iterations=3")
+    history = mcrdist.open(out).config["optimizer"]["history"]
+    assert 1 <= history < 8
+    assert found["peak"] <= budget
+    assert found["peak"] >= 0.8 * budget  # and not by asking for too little
