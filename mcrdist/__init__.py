@@ -33,6 +33,7 @@ __all__ = [
     "plan",
     "reconstruct",
     "sweep",
+    "verify",
     "weights",
 ]
 
@@ -61,11 +62,11 @@ def reconstruct(*overrides: str, **settings: Any) -> Run:
     InputError
         For settings or images that do not work; the message says what to do.
     """
-    from mcrdist.commands.compose import mapping
+    from mcrdist.commands.resume import settings as resolved
     from mcrdist.config import from_mapping
     from mcrdist.reconstruct import reconstruct as conduct
 
-    return conduct(from_mapping(mapping("reconstruct", overrides, settings)))
+    return conduct(from_mapping(resolved(overrides, settings)))
 
 
 def sweep(*overrides: str, **settings: Any) -> list[Run]:
@@ -129,6 +130,15 @@ def weights(*overrides: str, **settings: Any) -> Path:
     from mcrdist.weights import fetch
 
     return fetch(weights_from_mapping(mapping("weights", overrides, settings))).path
+
+
+def verify(path: str | os.PathLike[str]) -> list[str]:
+    """Read everything in the run directory `path`; return what is broken, a line each, or nothing."""
+    from pathlib import Path
+
+    from mcrdist.store.verify import verify as look
+
+    return look(Path(path).expanduser().absolute()).problems
 
 
 def doctor() -> bool:

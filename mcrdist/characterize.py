@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mcrdist.config import CharacterizeConfig, to_mapping
 from mcrdist.directions import ORTHOGONAL
 from mcrdist.parallel.comm import Comm
-from mcrdist.store.run import RunDirectory, environment, write_atomically
+from mcrdist.store.place import write_atomically
+from mcrdist.store.run import RunDirectory, environment
 from mcrdist.targets import Targets, load_targets
 from mcrdist.targets.base import npz
 from mcrdist.targets.measure import measure

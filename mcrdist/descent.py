@@ -6,17 +6,19 @@ between; Adam needs no function that stays, and the objective turns in every ite
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from mcrdist.config import OptimizerConfig
 from mcrdist.errors import InputError
+from mcrdist.journal import Journal
 from mcrdist.objective import Evaluation, Objective
 from mcrdist.optimize import adam, lbfgsb, scipy_lbfgsb
-from mcrdist.optimize.minimizer import Callback, Function, Minimizer, Options, Result, State
+from mcrdist.optimize.minimizer import Callback, Function, Memory, Minimizer, Options, Result, State
 from mcrdist.optimize.products import Map, Products
 
 #: Optimisers that hold the whole field in one process.
@@ -52,10 +54,19 @@ class Descent:
         Its `name` is one of the gradient methods.
     products, planes_map
         As for `lbfgsb.minimize`.
+    journal : Journal, optional
+        Of the level; every call of a minimiser is an entry.
     """
 
-    def __init__(self, config: OptimizerConfig, products: Products, planes_map: Map) -> None:
+    def __init__(
+        self,
+        config: OptimizerConfig,
+        products: Products,
+        planes_map: Map,
+        journal: Journal | None = None,
+    ) -> None:
         self._config, self._products, self._planes_map = config, products, planes_map
+        self._journal = Journal() if journal is None else journal
         self._round = 0
 
     def __call__(
@@ -63,27 +74,24 @@ class Descent:
     ) -> Result:
         """Minimise `function`, which evaluates `objective`, in place."""
         if not objective.rotates:
-            return self._minimizer()(function, x, self._products, options, callback, self._planes_map)
+            return self._minimized(objective, function, x, options, callback)
         if self._config.name == "adam":
 
             def turning(field: Tensor) -> tuple[float, Tensor]:
                 self.turn(objective)
                 return function(field)
 
-            return self._minimizer()(turning, x, self._products, options, callback, self._planes_map)
+            return self._minimized(objective, turning, x, options, callback)
         return self._bursts(objective, function, x, options, callback)
 
     def watching(self, objective: Objective) -> Callable[[Tensor, Tensor], Evaluation]:
         """Evaluate `objective` again and again; every `rotate` times it turns, if it does."""
         if not objective.rotates:
             return objective
-        calls = 0
 
         def look(field: Tensor, gradient: Tensor) -> Evaluation:
-            nonlocal calls
-            if calls % self._config.rotate == 0:
+            if objective.evaluations % self._config.rotate == 0:
                 self.turn(objective)
-            calls += 1
             return objective(field, gradient)
 
         return look
@@ -92,6 +100,31 @@ class Descent:
         """Let the objective look at the next slices; over all objectives, each slice has its turn."""
         objective.rotate(self._round)
         self._round += 1
+
+    def standing(self, objective: Objective) -> dict[str, int]:
+        """How far an objective has come; plain data for `recall`."""
+        return {"evaluations": objective.evaluations, "round": self._round}
+
+    def recall(self, objective: Objective, standing: Mapping[str, int]) -> None:
+        """Let an objective look where it did when it had come that far."""
+        objective.evaluations, self._round = standing["evaluations"], standing["round"]
+        if objective.rotates and self._round:
+            objective.rotate(self._round - 1)
+
+    def _minimized(
+        self, objective: Objective, function: Function, x: Tensor, options: Options, callback: Callback
+    ) -> Result:
+        def work(memory: Memory | None) -> dict[str, Any]:
+            if memory is not None:
+                self.recall(objective, memory.numbers["standing"])
+            minimize = self._minimizer()
+            found = minimize(function, x, self._products, options, callback, self._planes_map, memory=memory)
+            told = {"loss": found.loss, "iterations": found.iterations, "evaluations": found.evaluations}
+            return told | {"stop": found.stop, "standing": self.standing(objective)}
+
+        told = self._journal.once(work)
+        self.recall(objective, told["standing"])
+        return Result(x, told["loss"], told["iterations"], told["evaluations"], told["stop"])
 
     def _minimizer(self) -> Minimizer:
         if self._config.name == "adam":
@@ -119,7 +152,7 @@ class Descent:
             self.turn(objective)
             count = min(size, options.iterations - iterations)
             burst = replace(options, iterations=count, relative_decrease=0.0)
-            result = self._minimizer()(function, x, self._products, burst, note, self._planes_map)
+            result = self._minimized(objective, function, x, burst, note)
             iterations += result.iterations
             evaluations += result.evaluations
             idle = 0 if result.iterations else idle + 1

@@ -5,13 +5,18 @@
    phases cost little that way, while rounding a grey field costs what its grey voxels were worth.
 3. *Flip* (finest level only): round, and flip single voxels as long as that brings the slices nearer to their
    targets.
+
+A run that was cut short goes through the same stages again. What the journal has settled costs nothing then, and the
+work that was under way goes on from what is kept of it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +25,17 @@ from torch import Tensor
 
 from mcrdist import multipliers
 from mcrdist.annealing.volume import anneal_volume
+from mcrdist.checkpoints import Saved
 from mcrdist.config import ReconstructConfig
 from mcrdist.denoise import denoised
 from mcrdist.descent import Descent
 from mcrdist.grid import Grid
+from mcrdist.journal import Journal
 from mcrdist.objective import Evaluation, Objective
 from mcrdist.optimize.exchange import exchange_descent
-from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
-from mcrdist.optimize.minimizer import Options, State
-from mcrdist.optimize.yeong_torquato import AnnealState
+from mcrdist.optimize.flips import FlipOptions, FlipResult, FlipState, GainSelector, flip_descent
+from mcrdist.optimize.minimizer import Memory, Options, State
+from mcrdist.optimize.yeong_torquato import AnnealResult, AnnealState
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import plane_noise
@@ -49,6 +56,14 @@ GREY_LEFT = 2e-3
 FLIP_ROUNDS = 100
 #: Exchanges of two voxels that are tried in a single plane.
 EXCHANGES = 2000
+
+
+#: Keeps numbers and fields (rows, planes, ...) of a level that is being solved.
+Keep = Callable[[dict[str, Any], dict[str, Tensor]], None]
+#: The fields of a minimiser's memory, among those that are kept.
+_MEMORY = "memory/"
+#: The largest of them, which need not be kept.
+HISTORY = f"{_MEMORY}history"
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,15 @@ class Outcome:
 
 
 class LevelSolver:
-    """Runs the stages of one level on a field."""
+    """Runs the stages of one level on a field.
+
+    Parameters
+    ----------
+    keep
+        Called with what `saved` must be for a solver of another process to go on from here.
+    saved : Saved, optional
+        Of an earlier run that was cut short in this level.
+    """
 
     def __init__(
         self,
@@ -85,10 +108,17 @@ class LevelSolver:
         recorder: Recorder,
         comm: Comm,
         workers: Workers,
+        keep: Keep = lambda numbers, fields: None,
+        saved: Saved | None = None,
     ) -> None:
+        self._keep_it, self._saved = keep, saved
+        self._journal = Journal()
+        if saved is not None:
+            grid.multipliers.restore(saved.numbers["multipliers"])
+            self._journal = Journal(saved.numbers["settled"], _memory(saved))
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
-        self._descent = Descent(config.optimizer, Products(comm, workers), workers.map)
+        self._descent = Descent(config.optimizer, Products(comm, workers), workers.map, self._journal)
         constrained = config.descriptors.variation.mode == "constrain"
         self._smoothing = multipliers.SMOOTHING if constrained else SMOOTHING
         self._iterations = self._evaluations = 0
@@ -96,7 +126,10 @@ class LevelSolver:
         self._gradient = torch.empty(0)
 
     def solve(self, field: Tensor, finest: bool) -> Outcome:
-        """Solve the level from `field` (planes, ny, nx) in [0, 1], which is overwritten."""
+        """Solve the level from `field` (planes, ny, nx) in [0, 1], which is overwritten.
+
+        With `saved` it is the field that was kept.
+        """
         options = self._config.optimizer
         if options.name == "yeong_torquato":
             return self._anneal(field)
@@ -118,8 +151,12 @@ class LevelSolver:
             if options.iterations and not self._recorder.interrupted:
                 self._binarize(field)
             rounded, found = self._round(field)
+            if self._saved is not None and "rounded" in self._saved.fields:
+                rounded.copy_(self._saved.fields["rounded"][0].view_as(rounded))
             if options.iterations and not self._recorder.interrupted:
-                self._mend(rounded)
+                self._mend(field, rounded)
+            if not self._recorder.interrupted:
+                self._keep(None, field=field, rounded=rounded)
         self._recorder.end()
         if self._recorder.interrupted:
             stop = "interrupted"
@@ -131,11 +168,30 @@ class LevelSolver:
         for _ in range(multipliers.ROUNDS):
             objective = self._grid.objective(self._smoothing, greyness)
             stop = self._descend(stage, field, objective, options)
-            if self._recorder.interrupted or not self._unmet(objective, field):
+            if self._recorder.interrupted:
+                break
+            unmet = functools.partial(self._unmet, objective, field)
+            if not self._journal.once(unmet):
                 break
         return stop
 
-    def _unmet(self, objective: Objective, field: Tensor) -> bool:
+    def _keep(self, memory: Memory | None, **fields: Tensor) -> None:
+        """Let everything be kept that another process needs to go on from here."""
+        numbers = {
+            "settled": self._journal.settled,
+            "under_way": None if memory is None else memory.numbers,
+            "multipliers": self._grid.multipliers.plain(),
+        }
+        own = {} if memory is None else {_MEMORY + name: part for name, part in memory.fields.items()}
+        self._keep_it(numbers, {name: part[None] for name, part in fields.items()} | own)
+
+    def _keep_if_due(self, objective: Objective, memory: Callable[[], Memory], **fields: Tensor) -> None:
+        if self._recorder.due:
+            known = memory()
+            standing = {"standing": self._descent.standing(objective)}
+            self._keep(Memory(known.numbers | standing, known.fields), **fields)
+
+    def _unmet(self, objective: Objective, field: Tensor, _: Memory | None) -> bool:
         """Whether constraints are not met yet; then they have other multipliers now."""
         held = self._grid.multipliers
         return held.wanted(objective) and held.update(objective, objective(field, None))
@@ -147,11 +203,23 @@ class LevelSolver:
         self._recorder.begin(level, self._count, "anneal", sweeps, objective)
 
         def note(state: AnnealState, volume: Tensor) -> bool:
-            return self._recorder.note(state.sweep, state.energy, objective(volume, None), volume, None)
+            stop = self._recorder.note(state.sweep, state.energy, objective(volume, None), volume, None)
+            self._keep_if_due(objective, lambda: Memory(asdict(state)), field=volume)
+            return stop
 
         fraction = float(np.mean(list(self._grid.fractions(0).values())))
-        rng = np.random.default_rng([self._config.seed, level.number])
-        result = anneal_volume(field, objective, fraction, sweeps, rng, note)
+
+        def work(memory: Memory | None) -> dict[str, Any]:
+            start, seed = None, [self._config.seed, level.number]
+            if memory is not None:
+                numbers = dict(memory.numbers)
+                self._descent.recall(objective, numbers.pop("standing"))
+                start = AnnealState(**numbers)
+                seed.append(start.sweep)
+            rng = np.random.default_rng(seed)
+            return asdict(anneal_volume(field, objective, fraction, sweeps, rng, note, start))
+
+        result = AnnealResult(**self._journal.once(work))
         self._count_in(objective, result.sweeps, result.energy)
         self._recorder.end()
         return Outcome(field, field, self._loss, self._iterations, self._evaluations, result.stop)
@@ -165,9 +233,11 @@ class LevelSolver:
             return last[0].loss, self._gradient
 
         def note(state: State) -> bool:
-            return self._recorder.note(
+            stop = self._recorder.note(
                 self._iterations + state.iteration, state.loss, last[0], state.x, state.projected_gradient
             )
+            self._keep_if_due(objective, state.memory, field=state.x)
+            return stop
 
         result = self._descent(objective, function, field, options, note)
         self._count_in(objective, result.iterations, result.loss)
@@ -180,16 +250,21 @@ class LevelSolver:
             relative_decrease=self._config.optimizer.relative_decrease,
             projected_gradient=0.0,
         )
-        objective = self._grid.objective(self._smoothing, greyness=0.0)
-        before = objective(field, None)
-        greyness = float(np.mean([errors["greyness"].mean() for errors in before.errors.values()]))
+        misfit, greyness = self._journal.once(lambda _: self._greyness(field))
         if greyness == 0.0:
             return
         for price in GREY_PRICES:
-            weight = price * before.misfit / greyness
-            self._constrained("binarize", field, weight, options)
-            if self._recorder.interrupted or self._recorder.grey < GREY_LEFT:
+            self._constrained("binarize", field, price * misfit / greyness, options)
+            if self._recorder.interrupted:
                 return
+            if self._journal.once(lambda _: self._recorder.grey) < GREY_LEFT:
+                return
+
+    def _greyness(self, field: Tensor) -> tuple[float, float]:
+        """Misfit and greyness of a field."""
+        evaluation = self._grid.objective(self._smoothing, greyness=0.0)(field, None)
+        greyness = [errors["greyness"].mean() for errors in evaluation.errors.values()]
+        return evaluation.misfit, float(np.mean(greyness))
 
     def _round(self, field: Tensor) -> tuple[Tensor, list[float]]:
         """The field in phases, as the output settings want it, and the thresholds; `field` is not changed."""
@@ -200,29 +275,34 @@ class LevelSolver:
         found = thresholds(field, phases, output.threshold, self._goals(), self._comm)
         return phases.rounded(field, found), found
 
-    def _mend(self, field: Tensor) -> None:
+    def _mend(self, relaxed: Tensor, field: Tensor) -> None:
         """Bring the rounded field nearer to the targets: what was denoised keeps its interfaces."""
         self._grid.multipliers.stiffness = multipliers.STIFFNESS
         if not self._config.output.denoise:
-            self._flip(field)
+            self._flip(relaxed, field)
         if self._config.output.threshold == "exact" and not self._recorder.interrupted:
-            self._settle(field)
+            losses = self._journal.once(lambda _: self._settle(field))
+            for loss in losses:
+                self._evaluations += 1
+                self._loss = loss
 
     def _goals(self) -> list[int]:
         grid = self._grid
         wanted = [list(grid.fractions(channel).values()) for channel in range(len(grid.phases.labels))]
         return goals([float(np.mean(fractions)) for fractions in wanted], math.prod(grid.slab.shape))
 
-    def _settle(self, field: Tensor) -> None:
-        """Give every phase its exact number of voxels, by the flips that cost least."""
+    def _settle(self, field: Tensor) -> list[float]:
+        """Give every phase its exact number of voxels, by the flips that cost least; the losses before each."""
+        losses = []
         for variable, goal in enumerate(self._goals()):
             objective = self._grid.objective(smoothing=math.inf)
             evaluation = objective(field, self._gradient)
             gains = self._gains(field, objective.flip_constants(evaluation))
             settle(field, gains, self._grid.phases, variable, goal, self._grid.fixed, self._comm)
-            self._count_in(objective, 0, evaluation.loss)
+            losses.append(evaluation.loss)
+        return losses
 
-    def _flip(self, field: Tensor) -> None:
+    def _flip(self, relaxed: Tensor, field: Tensor) -> None:
         objective = self._grid.objective(smoothing=math.inf)
         look = self._descent.watching(objective)
         slab, seed = self._grid.slab, self._config.seed
@@ -243,7 +323,9 @@ class LevelSolver:
             return plane_noise(seed, self._grid.level.number, slab.start + plane, rows, "uniform", iteration)
 
         def note(state: FlipState) -> bool:
-            return self._recorder.note(self._iterations + state.iteration, state.loss, last[0], field, None)
+            stop = self._recorder.note(self._iterations + state.iteration, state.loss, last[0], field, None)
+            self._keep_if_due(objective, state.memory, field=relaxed, rounded=field)
+            return stop
 
         selector = GainSelector(
             self._comm.sum_integers, draw, (slab.start, slab.shape[0]), planes_map=self._workers.map
@@ -253,12 +335,27 @@ class LevelSolver:
         options = FlipOptions(
             count=max(40, math.prod(slab.shape) // 1000), smallest=1 if flat else 20, iterations=FLIP_ROUNDS
         )
-        result = flip_descent(function, tall, selector, options, note)
-        loss, iterations = result.loss, result.iterations
+
+        def mended(descend: Callable[[Memory | None], FlipResult]) -> tuple[float, int]:
+            def work(memory: Memory | None) -> dict[str, Any]:
+                if memory is not None:
+                    self._descent.recall(objective, memory.numbers["standing"])
+                found = descend(memory)
+                standing = self._descent.standing(objective)
+                return {"loss": found.loss, "iterations": found.iterations, "standing": standing}
+
+            told = self._journal.once(work)
+            self._descent.recall(objective, told["standing"])
+            return told["loss"], told["iterations"]
+
+        loss, iterations = mended(
+            lambda memory: flip_descent(function, tall, selector, options, note, memory)
+        )
         if flat and not objective.costly and not self._recorder.interrupted:
             self._iterations += iterations
-            exchanged = exchange_descent(function, tall, EXCHANGES, note)
-            loss, iterations = exchanged.loss, exchanged.iterations
+            loss, iterations = mended(
+                lambda memory: exchange_descent(function, tall, EXCHANGES, note, memory)
+            )
         self._count_in(objective, iterations, loss)
 
     def _gains(self, field: Tensor, costs: Sequence[Tensor]) -> Tensor:
@@ -274,3 +371,14 @@ class LevelSolver:
         self._iterations += iterations
         self._evaluations += objective.evaluations
         self._loss = loss
+
+
+def _memory(saved: Saved) -> Memory | None:
+    """What the minimiser had in mind that was at work when the level was kept."""
+    numbers: Mapping[str, Any] | None = saved.numbers["under_way"]
+    if numbers is None:
+        return None
+    like = saved.fields["field"].shape[1:]
+    own = {name: part for name, part in saved.fields.items() if name.startswith(_MEMORY)}
+    fields = {name.removeprefix(_MEMORY): part.view(len(part), *like) for name, part in own.items()}
+    return Memory(dict(numbers), fields)

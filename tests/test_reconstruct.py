@@ -63,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_run_directory(run: Run) -> None:
     assert {path.name for path in run.path.iterdir()} == {
         "config.yaml", "environment.json", "metrics.jsonl", "summary.json", "report.html", "targets.npz",
-        "volume.zarr",
+        "volume.zarr", "checksums.json",
     }  # fmt: skip
     assert run.report is not None
     assert run.report.stat().st_size > 10_000

@@ -12,7 +12,8 @@ import pytest
 
 from mcrdist.errors import InputError
 from mcrdist.store import MetricsWriter, Run, RunDirectory, VolumeWriter
-from mcrdist.store.run import environment, write_atomically
+from mcrdist.store.place import write_atomically
+from mcrdist.store.run import environment
 
 CONFIG = {"volume": {"size": 16}, "micrograph": {"path": "sem.tif"}, "seed": 0, "note": "µ"}
 

@@ -19,7 +19,8 @@ from mcrdist.analysis.pictures import centre_crop, coarsened, label_png
 from mcrdist.analysis.slices import IN_PLANE, correlations, planes, spread
 from mcrdist.errors import InputError
 from mcrdist.store.metadata import short_unit
-from mcrdist.store.run import REPORT, Run, write_atomically
+from mcrdist.store.place import write_atomically
+from mcrdist.store.run import REPORT, Run
 from mcrdist.store.volume import Volume
 
 #: Slices embedded in each direction, pixels along their longest edge, and bytes of all of them together.

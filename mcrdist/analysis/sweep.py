@@ -15,7 +15,8 @@ from mcrdist.analysis.report import render
 from mcrdist.analysis.scatter import correlation_curves, error_scatter
 from mcrdist.analysis.slices import correlations
 from mcrdist.errors import InputError
-from mcrdist.store.run import REPORT, SWEEP, Run, write_atomically
+from mcrdist.store.place import write_atomically
+from mcrdist.store.run import REPORT, SWEEP, Run
 
 #: Members whose slices are shown, pixels of a slice, and planes that a member's S2 is averaged over.
 _SHOWN, _PIXELS, _PLANES = 24, 256, 32

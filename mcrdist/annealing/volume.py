@@ -22,6 +22,7 @@ def anneal_volume(
     sweeps: int,
     rng: np.random.Generator,
     note: Callable[[AnnealState, Tensor], bool],
+    start: AnnealState | None = None,
 ) -> AnnealResult:
     """Overwrite `field` (nz, ny, nx), all of it on this process, with the annealed volume of zeros and ones.
 
@@ -33,6 +34,8 @@ def anneal_volume(
         Of one attempted swap a voxel.
     note
         Called at the start and after each sweep with the field as it is then; returning True stops.
+    start
+        Of an earlier run that was cut short after this sweep, when the field was as given; other swaps are drawn.
     """
     fixed = None if objective.fixed is None else objective.fixed.cpu().numpy()
     energies = slice_energies(objective)
@@ -43,7 +46,7 @@ def anneal_volume(
         field.copy_(torch.from_numpy(swaps.labels))
         return note(state, field)
 
-    return anneal(swaps, AnnealOptions(sweeps, field.numel()), show)
+    return anneal(swaps, AnnealOptions(sweeps, field.numel()), show, start)
 
 
 def with_fraction(

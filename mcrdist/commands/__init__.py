@@ -12,10 +12,11 @@ VERBS = {
     "reconstruct": "make a volume from a micrograph, or from one a direction",
     "characterize": "write the statistics of a micrograph, with a picture of them",
     "plan": "tell what a run would need: memory, network, time, disk",
+    "verify": "read everything that a run has written, and say what is broken where",
     "weights": "get the network that Gram matrices need, once, and keep it",
     "doctor": "check versions, devices, memory, disk, and two processes talking to each other",
 }
-CONFIGURED = ("reconstruct", "characterize", "plan", "weights")  # verbs with a conf/VERB.yaml
+CONFIGURED = ("reconstruct", "characterize", "plan", "verify", "weights")  # verbs with a conf/VERB.yaml
 MULTIRUN = ("-m", "--multirun")  # options of reconstruct: a run for every combination of values
 
 _EXAMPLES = {
@@ -24,13 +25,16 @@ _EXAMPLES = {
   mcrdist reconstruct micrograph.path=side.tif micrograph.z.path=top.tif volume.shape=[96,128,160]
   mcrdist reconstruct +experiment=quick micrograph.path=synthetic:gaussian
   mcrdist reconstruct micrograph.path=sem.tif volume.size=64 seed=0,1,2,3 -m run.dir=ensemble
-  torchrun --nproc-per-node 2 -m mcrdist reconstruct micrograph.path=sem.tif volume.size=256 run.dir=big""",
+  torchrun --nproc-per-node 2 -m mcrdist reconstruct micrograph.path=sem.tif volume.size=256 run.dir=big
+  mcrdist reconstruct run.dir=big resume=true""",
     "characterize": """\
   mcrdist characterize micrograph.path=sem.tif run.dir=out""",
     "plan": """\
   mcrdist plan volume.size=512
   mcrdist plan volume.size=2048 ranks=64 device=h100
   mcrdist plan volume.size=1024 ranks=4 threads=8 hardware.memory=32GiB hardware.network=12.5e9""",
+    "verify": """\
+  mcrdist verify run.dir=out""",
     "weights": """\
   mcrdist weights
   mcrdist weights weights.source=torchvision

@@ -53,6 +53,8 @@ def jobs(
     """
     combinations = _combinations(overrides)
     found = [(values, from_mapping(mapping(_VERB, job, settings))) for values, job in combinations]
+    if found[0][1].resume:
+        raise InputError("resume: expected false with several runs, found true; go on with each run alone")
     return found[0][1].run.dir, found
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcrdist.commands.compose import compose
+from mcrdist.commands.resume import settings
 from mcrdist.commands.terminal import say, together
 from mcrdist.config import from_mapping
 
@@ -19,13 +20,21 @@ INTERRUPTED = 130
 def run(overrides: Sequence[str]) -> int:
     """Reconstruct and say where the results are and how good they are; return the exit status."""
     with together():
-        config = from_mapping(compose("reconstruct", overrides))
+        config = from_mapping(settings(overrides, {}))
     # After the settings are known to be good: torch takes a second to load.
     from mcrdist.reconstruct import reconstruct
 
+    if config.resume and config.run.dir and _finished(Path(config.run.dir)):
+        say(f"the run in {config.run.dir} is complete: nothing is left to do\n")
     result = reconstruct(config)
     say(closing(result))
     return INTERRUPTED if result.summary["status"] == "interrupted" else 0
+
+
+def _finished(path: Path) -> bool:
+    from mcrdist.store import checksums
+
+    return checksums.is_finished(path.expanduser().absolute())
 
 
 def closing(result: Run) -> str:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from mcrdist.config.annealing import check_annealing
+from mcrdist.config.checkpoint import CheckpointConfig
 from mcrdist.config.descriptors import DescriptorConfig
 from mcrdist.config.interpolate import INTERPOLATE, InterpolateConfig, build_interpolate
-from mcrdist.config.kinds import choice, integer, text
+from mcrdist.config.kinds import boolean, choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource, require_images
 from mcrdist.config.plan import PLAN, PlanConfig, plan_from_mapping
 from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting, show
@@ -40,6 +42,7 @@ from mcrdist.errors import InputError
 __all__ = [
     "AXES",
     "CharacterizeConfig",
+    "CheckpointConfig",
     "ConditioningConfig",
     "DescriptorConfig",
     "InitialConfig",
@@ -63,6 +66,7 @@ __all__ = [
     "plan_from_mapping",
     "to_mapping",
     "verify",
+    "verify_from_mapping",
     "weights_from_mapping",
 ]
 
@@ -96,6 +100,8 @@ class ReconstructConfig:
     runtime: RuntimeConfig = setting(section(RuntimeConfig), RuntimeConfig())
     memory: MemoryConfig = setting(section(MemoryConfig), MemoryConfig())
     run: RunConfig = setting(section(RunConfig), RunConfig())
+    checkpoint: CheckpointConfig = setting(section(CheckpointConfig), CheckpointConfig())
+    resume: bool = setting(boolean(), False)
     seed: int = setting(integer(0, 2**63 - 1, example="0"), 0)
 
 
@@ -205,7 +211,17 @@ _WEIGHTS = Section(
     {"weights": section(WeightsConfig)}, lambda given, key: given.get("weights", WeightsConfig())
 )
 
-_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE, "weights": _WEIGHTS, "plan": PLAN}
+_VERIFY = Section(
+    {"run": Section({"dir": checks_of(RunConfig)["dir"]}, lambda given, key: given.get("dir"))},
+    lambda given, key: given.get("run"),
+)
+_VERBS = {
+    "reconstruct": _RECONSTRUCT,
+    "characterize": _CHARACTERIZE,
+    "weights": _WEIGHTS,
+    "verify": _VERIFY,
+    "plan": PLAN,
+}
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
@@ -239,6 +255,15 @@ def weights_from_mapping(mapping: Mapping[str, Any]) -> WeightsConfig:
     """Return the validated configuration of `mcrdist weights`; see :func:`from_mapping`."""
     config: WeightsConfig = _WEIGHTS(mapping, "")
     return config
+
+
+def verify_from_mapping(mapping: Mapping[str, Any]) -> Path:
+    """Return the run directory that `mcrdist verify` is to look at; see :func:`from_mapping`."""
+    verify("verify", mapping)
+    where: str | None = _VERIFY(mapping, "")
+    if where is None:
+        raise InputError("run.dir: expected the directory of a run, found nothing (null); e.g. run.dir=out")
+    return Path(where).expanduser().absolute()
 
 
 def keys(verb: str) -> dict[str, Check]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mcrdist.optimize.minimizer import (
     Callback,
     Function,
+    Memory,
     Options,
     Progress,
     Result,
@@ -38,6 +39,7 @@ def minimize(
     planes_map: Map = serial_map,
     *,
     learning_rate: float = 0.05,
+    memory: Memory | None = None,
 ) -> Result:
     """Minimise `function` over fields in [0, 1], in place; see `lbfgsb.minimize`.
 
@@ -47,6 +49,8 @@ def minimize(
     ----------
     learning_rate : float
         Size of the first step, in grey values.
+    memory : Memory, optional
+        As for `lbfgsb.minimize`, with its fields.
 
     Raises
     ------
@@ -55,12 +59,21 @@ def minimize(
     """
     options = options or Options()
     x.clamp_(0, 1)
-    mean, square = torch.zeros_like(x), torch.zeros_like(x)
     progress = Progress(options, callback, WINDOW)
-    loss, gradient = _evaluate(function, x, 0)
-    largest = maximum(x, lambda p: gradient[p].abs().max(), products, planes_map)
-    unit = 1.0 / largest if largest > 0.0 else 1.0  # float32 cannot hold the squares of small gradients
-    iteration, step = 0, 0.0
+    if memory is None:
+        mean, square = torch.zeros_like(x), torch.zeros_like(x)
+        loss, gradient = _evaluate(function, x, 0)
+        largest = maximum(x, lambda p: gradient[p].abs().max(), products, planes_map)
+        unit = 1.0 / largest if largest > 0.0 else 1.0  # float32 cannot hold the squares of small gradients
+        iteration, step = 0, 0.0
+    else:
+        mean, square, gradient = memory.fields["moments"]
+        loss, unit, iteration, step = (memory.numbers[name] for name in ("loss", "unit", "iteration", "step"))
+        progress.recall(memory.numbers["seen"])
+
+    def remember() -> Memory:
+        numbers = {"loss": loss, "unit": unit, "iteration": iteration, "step": step, "seen": progress.seen}
+        return Memory(numbers, {"moments": torch.stack([mean, square, gradient])})
 
     def move(p: int) -> None:
         g = gradient[p] * unit
@@ -69,9 +82,12 @@ def minimize(
         size = (square[p] / (1.0 - SQUARE**iteration)).sqrt_().add_(FLAT)
         x[p].addcdiv_(mean[p], size, value=-step / (1.0 - MEAN**iteration)).clamp_(0, 1)
 
+    told = memory is not None  # of this iteration, by the call that was cut short
     while True:
         norm = projected_gradient(x, gradient, products, planes_map)
-        stop = progress.stop(State(iteration, loss, iteration + 1, norm, step, x))
+        state = State(iteration, loss, iteration + 1, norm, step, x, remember)
+        stop = progress.enough(state) if told else progress.stop(state)
+        told = False
         if stop is not None:
             return Result(x, loss, iteration, iteration + 1, stop)
         step = learning_rate * 0.5 * (1.0 + math.cos(math.pi * iteration / options.iterations))

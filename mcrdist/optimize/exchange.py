@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mcrdist.optimize.flips import FlipResult, FlipState, Function
+from mcrdist.optimize.minimizer import Memory
 
 CANDIDATES = 16  # voxels of each phase that are paired
 
@@ -22,6 +23,7 @@ def exchange_descent(
     x: Tensor,
     evaluations: int,
     callback: Callable[[FlipState], bool | None] | None = None,
+    memory: Memory | None = None,
 ) -> FlipResult:
     """Lower `function` over binary fields by exchanging a one with a zero, in place, all of it on this process.
 
@@ -33,17 +35,32 @@ def exchange_descent(
         Cap.
     callback
         Called with the `FlipState` at the start and after each exchange that was kept; returning True stops.
+    memory
+        What an earlier call that was cut short had in mind at `x`: goes on from there.
 
     Returns
     -------
     FlipResult
         Its `stop` is "no further decrease", "evaluation cap" or "interrupted".
     """
-    loss, new_gain = function(x)
-    gain, flat = new_gain.flatten().clone(), x.view(-1)
-    made, used = 0, 1
+    flat = x.view(-1)
+    if memory is None:
+        loss, new_gain = function(x)
+        gain = new_gain.flatten().clone()
+        made, used = 0, 1
+    else:
+        gain = memory.fields["gain"][0].reshape(-1)
+        loss, made, used = (memory.numbers[name] for name in ("loss", "made", "used"))
+
+    def remember() -> Memory:
+        return Memory({"loss": loss, "made": made, "used": used}, {"gain": gain.view_as(x)[None]})
+
+    told = memory is not None  # of this exchange, by the call that was cut short
     while True:
-        if callback is not None and callback(FlipState(made, loss, used, 2 * min(made, 1), True)):
+        state = FlipState(made, loss, used, 2 * min(made, 1), True, remember)
+        if told:
+            told = False
+        elif callback is not None and callback(state):
             return FlipResult(x, loss, made, used, 2 * made, "interrupted")
         for pair in _pairs(flat, gain):
             if used >= evaluations:

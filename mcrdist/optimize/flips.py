@@ -17,10 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist.optimize.minimizer import Memory
 from mcrdist.optimize.products import Map, serial_map
 
 GROW, SHRINK = 1.3, 0.5  # of the batch, after success and failure
 ROOM = 4  # times the flips that were left of a batch, the most that the next one asks for
+
+#: What is remembered of a batch beside the loss and the gains.
+_COUNTS = ("count", "flips", "iteration", "evaluations")
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 SumIntegers = Callable[[NDArray[np.int64]], NDArray[np.int64]]
@@ -48,13 +52,17 @@ class FlipOptions:
 
 @dataclass(frozen=True)
 class FlipState:
-    """One batch: its flips, whether it was accepted, and the loss after it. Iteration 0 is the start."""
+    """One batch: its flips, whether it was accepted, and the loss after it. Iteration 0 is the start.
+
+    `memory()` is what the descent needs to go on from here.
+    """
 
     iteration: int
     loss: float
     evaluations: int
     count: int
     accepted: bool
+    memory: Callable[[], Memory] = Memory
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ def flip_descent(
     selector: Selector,
     options: FlipOptions | None = None,
     callback: FlipCallback | None = None,
+    memory: Memory | None = None,
 ) -> FlipResult:
     """Lower `function` over binary fields by flipping voxels, in place.
 
@@ -104,6 +113,8 @@ def flip_descent(
         ``selector(gain, count, iteration)``, e.g. a `GainSelector`.
     callback
         Called with the `FlipState` at the start and after each batch; returning True, on all ranks, stops.
+    memory
+        What an earlier call that was cut short had in mind at `x`: goes on from there.
 
     Returns
     -------
@@ -116,16 +127,28 @@ def flip_descent(
         The loss is not finite at the start.
     """
     options = options or FlipOptions()
-    loss, new_gain = function(x)
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is not finite ({loss}) before the first flip")
-    gain = new_gain.clone()
-    count, flips, iteration, evaluations = options.count, 0, 0, 1
-    state = FlipState(0, loss, evaluations, 0, True)
+    if memory is None:
+        loss, new_gain = function(x)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is not finite ({loss}) before the first flip")
+        gain = new_gain.clone()
+        count, flips, iteration, evaluations = options.count, 0, 0, 1
+    else:
+        gain = memory.fields["gain"][0].view_as(x)
+        loss = memory.numbers["loss"]
+        count, flips, iteration, evaluations = (memory.numbers[name] for name in _COUNTS)
+
+    def remember() -> Memory:
+        counts = dict(zip(_COUNTS, (count, flips, iteration, evaluations), strict=True))
+        return Memory({"loss": loss} | counts, {"gain": gain[None]})
+
+    state = FlipState(0, loss, evaluations, 0, True, remember)
+    told = memory is not None  # of this batch, by the call that was cut short
     while True:
-        if callback is not None and callback(state):
+        if not told and callback is not None and callback(state):
             stop = "interrupted"
             break
+        told = False
         if count < options.smallest:
             stop = "no further decrease"
             break
@@ -150,7 +173,7 @@ def flip_descent(
         else:
             _flip(x, chosen.mask)
             count = int(SHRINK * min(count, ROOM * chosen.count))
-        state = FlipState(iteration, loss, evaluations, chosen.count, accepted)
+        state = FlipState(iteration, loss, evaluations, chosen.count, accepted, remember)
     return FlipResult(x, loss, iteration, evaluations, flips, stop)
 
 

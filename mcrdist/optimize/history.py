@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +56,20 @@ class History:
     def clear(self) -> None:
         """Forget all pairs."""
         self._order.clear()
+
+    def numbers(self) -> dict[str, Any]:
+        """What `restore` needs beside the rows, as plain data."""
+        return {"gram": self._gram.tolist(), "order": list(self._order)}
+
+    def used(self) -> Tensor:
+        """The rows that matter, a view."""
+        return self.rows[: 3 + 2 * max(self._order, default=-1)]
+
+    def restore(self, numbers: Mapping[str, Any], rows: Tensor) -> None:
+        """Become what another one was when it gave these `numbers` and `used` rows."""
+        self._gram[:] = numbers["gram"]
+        self._order[:] = numbers["order"]
+        self.rows[: len(rows)].copy_(rows)
 
     def reserve(self) -> tuple[Tensor, Tensor]:
         """Room for the next pair, as views: s and y. The oldest pair is given up for it when the ring is

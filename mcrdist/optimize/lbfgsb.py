@@ -17,6 +17,7 @@ from mcrdist.optimize.history import History
 from mcrdist.optimize.minimizer import (
     Callback,
     Function,
+    Memory,
     Options,
     Progress,
     Result,
@@ -40,6 +41,9 @@ STALL = 1e-6  # relative decrease of an iteration that does not count as progres
 STALLED = 3  # ... and how many of them drop the history
 RECOVERED = 0.99  # of the loss at the last such restart: only below it, another one is worth its evaluations
 
+#: What is remembered of an iteration beside the history and the losses so far.
+_NUMBERS = ("loss", "iteration", "evaluations", "first_trial", "stalled", "restart_below", "step")
+
 
 def minimize(
     function: Function,
@@ -48,6 +52,8 @@ def minimize(
     options: Options | None = None,
     callback: Callback | None = None,
     planes_map: Map = serial_map,
+    *,
+    memory: Memory | None = None,
 ) -> Result:
     """Minimise `function` over fields in [0, 1], in place.
 
@@ -73,6 +79,9 @@ def minimize(
         return the same.
     planes_map
         ``map(work, planes)`` as of a pool of threads; work on different planes is independent.
+    memory
+        What an earlier call that was cut short had in mind at `x`: goes on from there, bit for bit, without telling
+        the callback of that iteration again. Without its fields the curvature is learnt anew.
 
     Returns
     -------
@@ -86,7 +95,7 @@ def minimize(
         Loss or gradient are not finite at the start, or in all trials along a direction, or the gradient at a
         point that was accepted. The message names the iteration. `x` holds the last good point.
     """
-    return _Minimizer(function, x, products, options or Options(), callback, planes_map).run()
+    return _Minimizer(function, x, products, options or Options(), callback, planes_map).run(memory)
 
 
 class _Minimizer:
@@ -106,38 +115,56 @@ class _Minimizer:
         self.free = torch.empty(x.shape, dtype=torch.bool, device=x.device)
         self.loss = math.nan
         self.first_trial = 1.0
-        self.iteration = self.evaluations = 0
+        self.iteration = self.evaluations = self.stalled = 0
+        self.restart_below, self.step = math.inf, 0.0
 
-    def run(self) -> Result:
-        self.loss, gradient = self._evaluate(self.x)
-        self.history.gradient.copy_(gradient)
-        start = self.history.rows[:1]
-        if not math.isfinite(self.loss) or not math.isfinite(self.products(start, start, None)[0, 0]):
-            raise FloatingPointError(
-                f"iteration 0: the loss ({self.loss}) or its gradient is not finite at the start"
-            )
-        stalled, restart_below, step = 0, math.inf, 0.0
-        while True:
-            stop = self._report(step)
-            if stop is not None:
-                return self._result(stop)
-            if stalled >= STALLED and self.loss < restart_below and len(self.history):
+    def run(self, memory: Memory | None) -> Result:
+        stop = self._report() if self._begin(memory) else self.progress.enough(self._state())
+        while stop is None:
+            if self.stalled >= STALLED and self.loss < self.restart_below and len(self.history):
                 self.history.clear()
-                restart_below = RECOVERED * self.loss
+                self.restart_below = RECOVERED * self.loss
                 self.progress.restart()
-                stalled = 0
+                self.stalled = 0
             self.iteration += 1
             before = self.loss
             found = self._step()
             if found is None:
                 self.iteration -= 1
                 return self._result("no further decrease")
-            step = found
-            stalled = stalled + 1 if before - self.loss < STALL * abs(before) else 0
+            self.step = found
+            self.stalled = self.stalled + 1 if before - self.loss < STALL * abs(before) else 0
+            stop = self._report()
+        return self._result(stop)
 
-    def _report(self, step: float) -> str | None:
+    def _begin(self, memory: Memory | None) -> bool:
+        """Evaluate the start, or recall what was known of it; return whether it is news."""
+        if memory is not None:
+            for name in _NUMBERS:
+                setattr(self, name, memory.numbers[name])
+            self.progress.recall(memory.numbers["seen"])
+            if memory.fields:
+                self.history.restore(memory.numbers, memory.fields["history"])
+                return False
+        self.loss, gradient = self._evaluate(self.x)
+        self.history.gradient.copy_(gradient)
+        start = self.history.rows[:1]
+        if not math.isfinite(self.loss) or not math.isfinite(self.products(start, start, None)[0, 0]):
+            raise FloatingPointError(
+                f"iteration {self.iteration}: the loss ({self.loss}) or its gradient is not finite at the start"
+            )
+        return memory is None
+
+    def _report(self) -> str | None:
+        return self.progress.stop(self._state())
+
+    def _state(self) -> State:
         norm = projected_gradient(self.x, self.history.gradient, self.products, self.planes_map)
-        return self.progress.stop(State(self.iteration, self.loss, self.evaluations, norm, step, self.x))
+        return State(self.iteration, self.loss, self.evaluations, norm, self.step, self.x, self._memory)
+
+    def _memory(self) -> Memory:
+        numbers = {name: getattr(self, name) for name in _NUMBERS} | {"seen": self.progress.seen}
+        return Memory(numbers | self.history.numbers(), {"history": self.history.used()})
 
     def _result(self, stop: str) -> Result:
         return Result(self.x, self.loss, self.iteration, self.evaluations, stop)

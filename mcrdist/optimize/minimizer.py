@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -41,8 +41,28 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a minimiser knows beside `x` at the end of an iteration, to go on from there as if it had not stopped.
+
+    Attributes
+    ----------
+    numbers
+        Plain data that JSON can write.
+    fields
+        Tensors (rows, planes, ...); views, which the next iteration changes. A minimiser that is given none goes on
+        from `x` all the same, with nothing learnt yet.
+    """
+
+    numbers: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class State:
-    """What a callback is told; iteration 0 is the start. `x` is to be read, not kept: it changes in place."""
+    """What a callback is told; iteration 0 is the start. `x` is to be read, not kept: it changes in place.
+
+    `memory()` is what the minimiser needs to go on from here.
+    """
 
     iteration: int
     loss: float
@@ -50,6 +70,7 @@ class State:
     projected_gradient: float
     step: float
     x: Tensor
+    memory: Callable[[], Memory] = Memory
 
 
 @dataclass(frozen=True)
@@ -77,6 +98,8 @@ class Minimizer(Protocol):
         options: Options | None = None,
         callback: Callback | None = None,
         planes_map: Map = ...,
+        *,
+        memory: Memory | None = None,
     ) -> Result: ...
 
 
@@ -101,12 +124,25 @@ class Progress:
         self._best.clear()
         self._best.append(latest)
 
+    @property
+    def seen(self) -> list[float]:
+        """What is remembered of the losses so far; `recall` takes it."""
+        return list(self._best)
+
+    def recall(self, seen: Sequence[float]) -> None:
+        """Go on where another one was when it had `seen` this."""
+        self._best.extend(seen)
+
     def stop(self, state: State) -> str | None:
-        """Why to stop after this iteration; None to go on."""
-        options = self.options
+        """Tell the callback; return why to stop after this iteration, None to go on."""
         self._best.append(min(state.loss, self._best[-1]) if self._best else state.loss)
         if self.callback is not None and self.callback(state):
             return "interrupted"
+        return self.enough(state)
+
+    def enough(self, state: State) -> str | None:
+        """Why to stop after an iteration that was told already; None to go on."""
+        options = self.options
         if state.projected_gradient <= options.projected_gradient:
             return "projected gradient"
         if state.iteration >= options.iterations:

@@ -14,6 +14,7 @@ from torch import Tensor
 from mcrdist.optimize.minimizer import (
     Callback,
     Function,
+    Memory,
     Options,
     Progress,
     Result,
@@ -33,17 +34,20 @@ def minimize(
     options: Options | None = None,
     callback: Callback | None = None,
     planes_map: Map = serial_map,
+    *,
+    memory: Memory | None = None,
 ) -> Result:
     """Minimise `function` over fields in [0, 1], in place; see `lbfgsb.minimize`. `x` must be the whole field.
 
-    Memory: about (2 history + 9) fields of float64.
+    Memory: about (2 history + 9) fields of float64. SciPy does not give away what it has learnt: a call with the
+    `memory` of an earlier one has the iterations that are left, and starts them from `x` alone.
 
     Raises
     ------
     FloatingPointError
         Loss or gradient are not finite.
     """
-    return _Bridge(function, x, products, options or Options(), callback, planes_map).run()
+    return _Bridge(function, x, products, options or Options(), callback, planes_map).run(memory)
 
 
 class _Bridge:
@@ -66,10 +70,16 @@ class _Bridge:
         self.iteration = self.evaluations = 0
         self.stop: str | None = None
 
-    def run(self) -> Result:
+    def run(self, memory: Memory | None) -> Result:
         start = self._flat(self.x)
-        self._evaluate(start)
-        self._report()
+        if memory is None:
+            self._evaluate(start)
+            self._report()
+        else:
+            self.iteration, self.evaluations = (memory.numbers[n] for n in ("iteration", "evaluations"))
+            self.progress.recall(memory.numbers["seen"])
+            self._evaluate(start)
+            self.stop = self.progress.enough(self._state())
         if self.stop is None:
             found = scipy.optimize.minimize(
                 self._evaluate,
@@ -110,8 +120,15 @@ class _Bridge:
             raise StopIteration
 
     def _report(self) -> None:
+        self.stop = self.progress.stop(self._state())
+
+    def _state(self) -> State:
         norm = projected_gradient(self.x, self.gradient, self.products, self.planes_map)
-        self.stop = self.progress.stop(State(self.iteration, self.loss, self.evaluations, norm, 1.0, self.x))
+        return State(self.iteration, self.loss, self.evaluations, norm, 1.0, self.x, self._memory)
+
+    def _memory(self) -> Memory:
+        counts = {"iteration": self.iteration, "evaluations": self.evaluations}
+        return Memory(counts | {"seen": self.progress.seen})
 
     def _move(self, values: NDArray[np.float64]) -> None:
         self.x.copy_(torch.from_numpy(values).view_as(self.x))

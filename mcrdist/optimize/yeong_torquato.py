@@ -67,19 +67,31 @@ class AnnealResult:
 AnnealCallback = Callable[[AnnealState], bool | None]
 
 
-def anneal(system: System, options: AnnealOptions, callback: AnnealCallback | None = None) -> AnnealResult:
+def anneal(
+    system: System,
+    options: AnnealOptions,
+    callback: AnnealCallback | None = None,
+    start: AnnealState | None = None,
+) -> AnnealResult:
     """Lower the energy of `system`, which changes in place.
 
     Parameters
     ----------
     callback
         Called with the `AnnealState` at the start and after each sweep; returning True stops.
+    start
+        Of an earlier call that was cut short after this sweep: cools on from there.
     """
-    temperature = first_temperature(system.probe(PROBES))
     factor = COLDEST ** (1.0 / max(1, options.sweeps - 1))
-    state = AnnealState(0, system.energy, temperature, 1.0)
+    if start is None:
+        temperature = first_temperature(system.probe(PROBES))
+        state = AnnealState(0, system.energy, temperature, 1.0)
+    else:
+        temperature, state = start.temperature * (factor if start.sweep else 1.0), start
+    told = start is not None  # of this sweep, by the call that was cut short
     while True:
-        stop = "interrupted" if callback is not None and callback(state) else None
+        stop = "interrupted" if not told and callback is not None and callback(state) else None
+        told = False
         if stop is None and state.energy == 0.0:
             stop = "no energy left"
         if stop is None and state.accepted == 0.0:

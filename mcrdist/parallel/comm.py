@@ -167,6 +167,14 @@ class Comm:
             [part[:count].cpu().numpy() for part, count in zip(parts, counts.tolist(), strict=True)]
         )
 
+    def gather(self, value: _Object) -> list[_Object]:
+        """Return the `value` of every rank, by rank, on all of them: small objects that can be pickled."""
+        if self.size == 1:
+            return [value]
+        told: list[Any] = [None] * self.size
+        dist.all_gather_object(told, value)
+        return told
+
     def exchange(self, packed: Tensor, send: Sequence[int], receive: Sequence[int]) -> Pending:
         """Start to send every rank its part of a buffer, and to receive one part from each.
 
@@ -222,8 +230,7 @@ class Comm:
         if not self.any(error is not None):
             return
         self._agreed = True  # every rank is here, and about to raise
-        told: list[tuple[str, tuple[Any, ...]] | None] = [None] * self.size
-        dist.all_gather_object(told, _words(error))
+        told = self.gather(_words(error))
         rank, (kind, words) = next((r, said) for r, said in enumerate(told) if said is not None)
         if error is not None and (rank == self.rank or kind == "other"):
             raise error

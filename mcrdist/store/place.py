@@ -1,14 +1,16 @@
-"""Failures of the place a run is written to, said so that the user can act on them."""
+"""Writing to the place of a run: files in one piece, and failures said so that the user can act on them."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mcrdist.errors import InputError
+from mcrdist.store import disk
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -61,3 +63,24 @@ def writing(path: Path, key: str = "run.dir") -> Iterator[None]:
                 f"{key}: expected a directory that can be made, found {path} ({reason}); choose another {key}"
             ) from error
         raise
+
+
+def write_atomically(path: Path, content: bytes, key: str = "run.dir") -> None:
+    """Write a file so that a reader, or a power cut, sees the old content or the new, never half of it.
+
+    `key` is the setting that says where, for messages.
+
+    Raises
+    ------
+    InputError
+        The disk is full or the place cannot be written to; the old content stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path, key):
+        try:
+            with open(temporary, "wb") as file:
+                disk.write(file, content)
+                disk.sync(file)
+            disk.rename(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

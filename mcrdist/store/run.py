@@ -1,6 +1,7 @@
 """The run directory: who may write what into it, and what a user gets back from it.
 
 RUN/  config.yaml  environment.json  metrics.jsonl  summary.json  report.html  targets.npz  volume.zarr/
+      checksums.json  checkpoint/  and, at times, lock and REQUEUE
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import yaml
 from numpy.typing import NDArray
 
 from mcrdist.errors import InputError
-from mcrdist.store.place import writing
+from mcrdist.store.checksums import checksum
+from mcrdist.store.lock import LOCK, check
+from mcrdist.store.place import write_atomically, writing
 from mcrdist.store.volume import Volume
 
 CONFIG = "config.yaml"
@@ -32,6 +35,8 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 TARGETS = "targets.npz"
 VOLUME = "volume.zarr"
+#: Left by a run that was asked to end and saved itself: whoever finds it may start it again with resume=true.
+REQUEUE = "REQUEUE"
 #: In the directory that holds the run directories of a sweep.
 SWEEP = "sweep.json"
 
@@ -85,28 +90,6 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def write_atomically(path: Path, content: bytes, key: str = "run.dir") -> None:
-    """Write a file so that a reader, or a power cut, sees the old content or the new, never half of it.
-
-    `key` is the setting that says where, for messages.
-
-    Raises
-    ------
-    InputError
-        The disk is full or the place cannot be written to; the old content stays.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path, key):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
 class MetricsWriter:
     """Appends one JSON line an iteration and hands it to the operating system at once.
 
@@ -129,6 +112,13 @@ class MetricsWriter:
         with writing(self.path):
             self._file.write(json.dumps(_finite(record), separators=(",", ":")) + "\n")
             self._file.flush()
+
+    def sync(self) -> tuple[int, str]:
+        """Wait until all lines are on the disk; the bytes that they have, and their checksum."""
+        with writing(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self.path.stat().st_size, checksum(self.path)
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -176,21 +166,35 @@ class RunDirectory:
         InputError
             There is something at `path`, or it cannot be written to. Nothing is overwritten.
         """
-        path = Path(path).expanduser().absolute()
-        with writing(path):
-            if path.exists() and not path.is_dir():
-                raise InputError(f"run.dir: expected a directory, found the file {path}; choose another name")
-            if path.is_dir() and any(path.iterdir()):
-                raise InputError(
-                    f"run.dir: expected a new or empty directory, found {path} with files in it; "
-                    "choose another name or move it away"
-                )
-            path.mkdir(parents=True, exist_ok=True)
+        path = cls.claim(path)
         run = cls(path)
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         write_atomically(path / CONFIG, text.encode())
         run._write_json(ENVIRONMENT, environment)
         return run
+
+    @classmethod
+    def claim(cls, path: str | Path) -> Path:
+        """Make the directory where there is none yet; it must be empty.
+
+        Raises
+        ------
+        InputError
+            As for `create`.
+        """
+        path = Path(path).expanduser().absolute()
+        with writing(path):
+            if path.exists() and not path.is_dir():
+                raise InputError(f"run.dir: expected a directory, found the file {path}; choose another name")
+            if path.is_dir():
+                check(path)
+            if path.is_dir() and not all(_harmless(entry.name) for entry in path.iterdir()):
+                raise InputError(
+                    f"run.dir: expected a new or empty directory, found {path} with files in it; "
+                    "choose another name or move it away"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+        return path
 
     @property
     def volume(self) -> Path:
@@ -213,6 +217,11 @@ class RunDirectory:
     def _write_json(self, name: str, data: Mapping[str, Any]) -> None:
         text = json.dumps(_finite(data), indent=2, ensure_ascii=False) + "\n"
         write_atomically(self.path / name, text.encode())
+
+
+def _harmless(name: str) -> bool:
+    """Whether a file of this name may lie in an empty directory: a lock, or what a kill left half written."""
+    return name == LOCK or (name.startswith(".") and name.endswith(".tmp"))
 
 
 class Run:

@@ -72,7 +72,7 @@ class VolumeWriter:
     """
 
     def __init__(self, path: Path, root: zarr.Group) -> None:
-        self.path = path
+        self.path, self._root = path, root
         own: Any = root.attrs["mcrdist"]
         self.depth = int(own["depth"])
         self._voxel_size = tuple(float(h) for h in own["voxel_size"])
@@ -133,7 +133,7 @@ class VolumeWriter:
         scales = [[h * n0 / n for h, n0, n in zip(size, shapes[0], shape, strict=True)] for shape in shapes]
         with writing(path):
             root = zarr.create_group(path, zarr_format=3)
-            own = {"depth": depth, "voxel_size": size, "unit": unit, "labels": labels}
+            own = {"depth": depth, "voxel_size": size, "unit": unit, "labels": labels, "complete": False}
             root.attrs["mcrdist"] = own  # type: ignore[assignment]
             field = root.create_group("field")
             for level, shape in enumerate(shapes):
@@ -191,6 +191,12 @@ class VolumeWriter:
         with writing(self.path):
             array[(slice(z0, z1),) if len(array.shape) == 3 else (channel, slice(z0, z1))] = block
 
+    def mark(self, *, complete: bool) -> None:
+        """Say in the volume itself whether it is the result of a finished run, on one rank."""
+        with writing(self.path):
+            own: Any = dict(self._root.attrs["mcrdist"])  # type: ignore[arg-type]
+            self._root.attrs["mcrdist"] = own | {"complete": complete}
+
     def finish_phase(self) -> None:
         """Build the label pyramid block by block; one rank, when all blocks are written.
 
@@ -209,6 +215,8 @@ class VolumeWriter:
             if max(shape) <= _SMALLEST:
                 break
             with writing(self.path):
+                if str(level) in group:  # of a run that was interrupted and goes on
+                    del group[str(level)]
                 coarse = _create_array(group, str(level), halved(shape), "uint8", MISSING, self.depth)
                 mode_downsample(fine, coarse, check=MISSING if level == 1 else None)
             scales.append([h * 2**level for h in self._voxel_size])
@@ -247,9 +255,13 @@ class Volume:
             root = zarr.open_group(path, mode="r", use_consolidated=False)
             if "mcrdist" not in root.attrs or "phase" not in root or "field" not in root:
                 raise ValueError("no phase and field groups")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: expected a volume.zarr written by mcrdist ({error})") from error
         return cls(path, root)
+
+    def attributes(self, image: str) -> dict[str, Any]:
+        """The attributes of "phase" or "field", with the metadata of OME-Zarr."""
+        return dict(self._root[image].attrs)
 
     def levels(self, image: str) -> int:
         """Number of datasets of "phase" or "field"."""
@@ -283,6 +295,11 @@ class Volume:
         """OME-Zarr's name of the unit, or None: lengths are in voxels."""
         unit: str | None = self._own["unit"]
         return unit
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run that wrote it came to its end; before, parts may be missing or of an earlier stage."""
+        return bool(self._own.get("complete", False))
 
     @property
     def depth(self) -> int:
