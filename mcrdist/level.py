@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from mcrdist.checkpoints import Saved
 from mcrdist.config import ReconstructConfig
 from mcrdist.denoise import denoised
 from mcrdist.descent import Descent
+from mcrdist.errors import InputError
 from mcrdist.grid import Grid
 from mcrdist.journal import Journal
 from mcrdist.objective import Evaluation, Objective
@@ -239,9 +241,24 @@ class LevelSolver:
             self._keep_if_due(objective, state.memory, field=state.x)
             return stop
 
-        result = self._descent(objective, function, field, options, note)
+        with self._finite(objective, field):
+            result = self._descent(objective, function, field, options, note)
         self._count_in(objective, result.iterations, result.loss)
         return result.stop
+
+    @contextmanager
+    def _finite(self, objective: Objective, field: Tensor) -> Iterator[None]:
+        """Say where numbers stopped being finite; what was saved before is as it was."""
+        try:
+            yield
+        except FloatingPointError as error:
+            level = self._grid.level
+            shape = "x".join(map(str, level.shape))
+            where = objective.broken or objective.blame(field) or "a number that is not finite"
+            raise InputError(
+                f"descriptors: level {level.number} ({shape}), {self._recorder.stage}, {error}: expected finite "
+                f"numbers, found {where}; mend or leave out that descriptor and go on with resume=true"
+            ) from error
 
     def _binarize(self, field: Tensor) -> None:
         options = Options(
@@ -348,9 +365,10 @@ class LevelSolver:
             self._descent.recall(objective, told["standing"])
             return told["loss"], told["iterations"]
 
-        loss, iterations = mended(
-            lambda memory: flip_descent(function, tall, selector, options, note, memory)
-        )
+        with self._finite(objective, field):
+            loss, iterations = mended(
+                lambda memory: flip_descent(function, tall, selector, options, note, memory)
+            )
         if flat and not objective.costly and not self._recorder.interrupted:
             self._iterations += iterations
             loss, iterations = mended(

@@ -54,6 +54,11 @@ class Evaluation:
 class Objective:
     """Loss and gradient of the field of one level.
 
+    Attributes
+    ----------
+    broken : str or None
+        In the last evaluation, which descriptor of which slice had an error that is no finite number.
+
     Parameters
     ----------
     slab : Slab
@@ -91,6 +96,7 @@ class Objective:
         self.slab, self.phases, self.held = slab, phases, held
         self.fixed = fixed
         self.evaluations = 0
+        self.broken: str | None = None
         self._comm, self._workers = comm, workers
         self._seed, self._round = seed, 0
         slices = sum(direction.slices(slab.shape) for direction in held)
@@ -131,16 +137,20 @@ class Objective:
         slopes = None if gradient is None else self._slopes_for(channels, gradient)
         errors: dict[str, dict[str, NDArray[np.float64]]] = {}
         loss = misfit = 0.0
+        self.broken = None
         for number, (direction, held) in enumerate(self.held.items()):
             parts = held.parts
             rows = np.empty((len(self.slab.owned(direction.axis)), len(parts)))
             self._visit(number, direction, held, channels, slopes, rows)
             rows = self._comm.gather_rows(rows)
+            self.broken = self.broken or self._broken(number, direction, rows)
             for column, (part, _) in zip(rows.T, parts, strict=True):
                 loss += _over_slices(part.loss, column)
                 misfit += _over_slices(part.misfit, column)
             errors[direction.name] = _by_name(parts, rows)
         loss, misfit = loss * self.share, misfit * self.share
+        if self.broken is not None:
+            loss = misfit = float("nan")
         border: Factors = ()
         if self._border is not None:
             joint, border = self._border.accumulate(channels, slopes)
@@ -151,6 +161,32 @@ class Objective:
                 hold = self.fixed if gradient.ndim == self.fixed.ndim else self.fixed[:, None]
                 gradient.masked_fill_(hold, 0.0)
         return Evaluation(loss, misfit, errors, border)
+
+    def _broken(self, number: int, direction: Direction, rows: NDArray[np.float64]) -> str | None:
+        """Which descriptor failed in which slice of those that it looked at, if any."""
+        for column, (part, _) in zip(rows.T, self.held[direction].parts, strict=True):
+            seen = slice(self._offset(number, part.every), None, part.every)
+            failed = np.flatnonzero(~np.isfinite(column[seen]))
+            if len(failed):
+                index = range(len(column))[seen][failed[0]]
+                return f"{column[index]} from {part.name} of slice {index} normal to {direction.name}"
+        return None
+
+    def blame(self, field: Tensor) -> str | None:
+        """Which slice has a gradient that is no finite number, if any; every rank calls this."""
+        channels = self.phases.channels(field)
+        for number, (direction, held) in enumerate(self.held.items()):
+            slopes = [torch.zeros_like(channel) for channel in channels]
+            rows = np.empty((len(self.slab.owned(direction.axis)), len(held.parts)))
+            self._visit(number, direction, held, channels, slopes, rows)
+            found = torch.stack([~slope.isfinite() for slope in slopes]).any(0)
+            at = found.nonzero()[:, direction.axis] + (self.slab.start if direction.axis == 0 else 0)
+            first = self._comm.gather_rows(
+                np.array([[int(at.min())]] if len(at) else np.empty((0, 1)), float)
+            )
+            if len(first):
+                return f"a gradient of slice {int(first.min())} normal to {direction.name}"
+        return None
 
     def _slopes_for(self, channels: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
         """Where d loss / d channels goes: of one phase, the gradient itself."""

@@ -69,6 +69,8 @@ class Recorder:
 
     Attributes
     ----------
+    stage : str
+        Of the level, as it was announced.
     interrupted, due : bool
         Whether the run shall stop, and whether it shall be saved: the same on all ranks, as of the last `note`.
     """
@@ -84,6 +86,7 @@ class Recorder:
         self.peak_memory = 0
         self.grey = 1.0
         self.interrupted = self.due = False
+        self.stage = ""
         self._comm = comm
         self._writer = writer
         self._interrupt = interrupt
@@ -123,7 +126,7 @@ class Recorder:
 
     def begin(self, level: Level, count: int, stage: str, cap: int, objective: Objective) -> None:
         """Announce a stage of a level that takes at most `cap` iterations."""
-        self._level, self._stage, self._objective = level, stage, objective
+        self._level, self.stage, self._objective = level, stage, objective
         self.end()
         if self._comm.rank == 0:
             shape = "x".join(map(str, level.shape))
@@ -164,7 +167,7 @@ class Recorder:
             record = {
                 "level": self._level.number,
                 "shape": list(self._level.shape),
-                "stage": self._stage,
+                "stage": self.stage,
                 "iteration": iteration,
                 "loss": loss,
                 "errors": errors,

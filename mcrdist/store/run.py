@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any, TextIO
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from mcrdist.errors import InputError
+from mcrdist.store import disk
 from mcrdist.store.checksums import checksum
 from mcrdist.store.lock import LOCK, check
 from mcrdist.store.place import write_atomically, writing
@@ -99,7 +100,7 @@ class MetricsWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         with writing(path):
-            self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+            self._file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record; floats keep their full precision.
@@ -117,7 +118,7 @@ class MetricsWriter:
         """Wait until all lines are on the disk; the bytes that they have, and their checksum."""
         with writing(self.path):
             self._file.flush()
-            os.fsync(self._file.fileno())
+            disk.sync(self._file.buffer)
         return self.path.stat().st_size, checksum(self.path)
 
     def close(self) -> None:
