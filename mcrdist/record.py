@@ -95,7 +95,7 @@ class Recorder:
         self._evaluations_before = 0
         if standing is not None:
             self._started -= standing["seconds"]
-            self.peak_memory = standing["memory"]
+            self.peak_memory, self.grey = standing["memory"], standing["grey"]
             self._evaluations_before = standing["evaluations"]
         self._bar: Any = None
         self._process = psutil.Process()
@@ -111,6 +111,7 @@ class Recorder:
         return {
             "seconds": self.seconds,
             "memory": self.peak_memory,
+            "grey": self.grey,
             "evaluations": evaluations,
             "metrics": told,
         }
