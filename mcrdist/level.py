@@ -117,7 +117,7 @@ class LevelSolver:
         self._journal = Journal()
         if saved is not None:
             grid.multipliers.restore(saved.numbers["multipliers"])
-            self._journal = Journal(saved.numbers["settled"], _memory(saved))
+            self._journal = Journal(saved.numbers["settled"], _memory(saved, grid))
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
         self._descent = Descent(config.optimizer, Products(comm, workers), workers.map, self._journal)
@@ -391,12 +391,13 @@ class LevelSolver:
         self._loss = loss
 
 
-def _memory(saved: Saved) -> Memory | None:
+def _memory(saved: Saved, grid: Grid) -> Memory | None:
     """What the minimiser had in mind that was at work when the level was kept."""
     numbers: Mapping[str, Any] | None = saved.numbers["under_way"]
     if numbers is None:
         return None
-    like = saved.fields["field"].shape[1:]
+    planes, *plane = grid.slab.local_shape
+    like = (planes, *plane) if grid.phases.variables == 1 else (planes, grid.phases.variables, *plane)
     own = {name: part for name, part in saved.fields.items() if name.startswith(_MEMORY)}
     fields = {name.removeprefix(_MEMORY): part.view(len(part), *like) for name, part in own.items()}
     return Memory(dict(numbers), fields)
