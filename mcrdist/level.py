@@ -398,6 +398,6 @@ def _memory(saved: Saved, grid: Grid) -> Memory | None:
         return None
     planes, *plane = grid.slab.local_shape
     like = (planes, *plane) if grid.phases.variables == 1 else (planes, grid.phases.variables, *plane)
-    own = {name: part for name, part in saved.fields.items() if name.startswith(_MEMORY)}
+    own = {name: saved.fields.pop(name) for name in list(saved.fields) if name.startswith(_MEMORY)}
     fields = {name.removeprefix(_MEMORY): part.view(len(part), *like) for name, part in own.items()}
     return Memory(dict(numbers), fields)

@@ -20,6 +20,7 @@ _FREE = (
     "runtime.device",
     "runtime.threads",
     "runtime.timeout",
+    "memory",
 )
 
 

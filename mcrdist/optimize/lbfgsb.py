@@ -81,7 +81,8 @@ def minimize(
         ``map(work, planes)`` as of a pool of threads; work on different planes is independent.
     memory
         What an earlier call that was cut short had in mind at `x`: goes on from there, bit for bit, without telling
-        the callback of that iteration again. Without its fields the curvature is learnt anew.
+        the callback of that iteration again. Without its fields, or with another `history`, curvature is learnt
+        anew.
 
     Returns
     -------
@@ -143,8 +144,8 @@ class _Minimizer:
             for name in _NUMBERS:
                 setattr(self, name, memory.numbers[name])
             self.progress.recall(memory.numbers["seen"])
-            if memory.fields:
-                self.history.restore(memory.numbers, memory.fields["history"])
+            if memory.fields and len(memory.numbers["gram"]) == len(self.history.rows):
+                self.history.restore(memory.numbers, memory.fields.pop("history"))  # one is enough to hold
                 return False
         self.loss, gradient = self._evaluate(self.x)
         self.history.gradient.copy_(gradient)

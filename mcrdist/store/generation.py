@@ -134,9 +134,8 @@ class Generation:
                 )
             found = cls(path, body)
             sizes = [found.planes, *(n for f in found.fields.values() for n in (f.rows, *f.plane))]
-            if not all(isinstance(n, int) and n >= 1 for n in sizes) or len(found.fields) != len(
-                body["fields"]
-            ):
+            wrong = len(sizes) != 1 + 3 * len(body["fields"])
+            if wrong or not all(isinstance(n, int) and n >= 1 for n in sizes):
                 raise Damaged(f"{place}: expected fields of positive sizes, found {sizes}")
             expected = (block_name(start) for start in found.starts)
             if len(found._checksums) != len(found.starts) or not all(n in found._checksums for n in expected):
