@@ -80,7 +80,7 @@ FILES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [5, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.filterwarnings("ignore")
 def test_mutated_runs(name: str, count: int, finished: Path, tmp_path: Path) -> None:
@@ -88,13 +88,18 @@ def test_mutated_runs(name: str, count: int, finished: Path, tmp_path: Path) -> 
     place = tmp_path / "run"
     shutil.copytree(finished, place)
     whole, random = (place / name).read_bytes(), np.random.default_rng(0)
+    wanted = Run.open(finished)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(count):
         changed = mutate(whole, random)
         (place / name).write_bytes(changed)
         problems = verify(place).problems
-        assert bool(problems) == (changed != whole) and all("\n" not in told for told in problems)
+        assert all("\n" not in told for told in problems)
         run = Run.open(place)
+        if "/c/" in name and not problems:  # trailing bytes of a chunk that nobody reads
+            assert np.array_equal(run.phase, wanted.phase) and np.array_equal(run.field, wanted.field)
+        else:
+            assert bool(problems) == (changed != whole)
         for read in (
             lambda run=run: from_mapping(run.config), lambda run=run: run.environment, lambda run=run: run.summary,
             lambda run=run: run.metrics, lambda run=run: run.targets,

@@ -11,7 +11,10 @@ import json
 import math
 import os
 import platform
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -334,6 +337,13 @@ class Run:
         return data if isinstance(data, dict) else {}
 
 
+#: What NumPy and its libraries raise on a file that is damaged, or claims absurd sizes.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, zlib.error, struct.error, KeyError,
+    RuntimeError, MemoryError, tokenize.TokenError, SyntaxError,
+)  # fmt: skip
+
+
 def load_npz(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an npz file; objects are refused, since reading them would run code.
 
@@ -345,5 +355,5 @@ def load_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path}: expected NumPy arrays in an .npz file ({error})") from error

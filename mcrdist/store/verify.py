@@ -17,6 +17,7 @@ from mcrdist.store.run import CONFIG, METRICS, Run
 from mcrdist.store.volume import MISSING, Volume
 
 _IMAGES = ("field", "phase")
+_ZSTANDARD = bytes.fromhex("28b52ffd")
 
 
 @dataclass
@@ -111,9 +112,20 @@ def _check_chunks(volume: Volume, array: Any, found: Findings, whole: bool) -> N
             found.problems.append(f"{place}: a chunk is damaged ({type(error).__name__}: {text})")
             continue
         found.chunks += 1
+        if not _checked(Path(place)):
+            found.problems.append(f"{place}: expected a chunk that carries its checksum, found one without")
         missing = (values == MISSING).any() if values.dtype == np.uint8 else not np.isfinite(values).all()
         if whole and missing:
             found.problems.append(f"{place}: expected a chunk, found none or one with voxels missing")
+
+
+def _checked(chunk: Path) -> bool:
+    """Whether the head of a chunk, a Zstandard frame, says that a checksum is at its end; a missing one is not."""
+    if not chunk.is_file():
+        return True
+    with open(chunk, "rb") as file:
+        head = file.read(5)
+    return head[:4] == _ZSTANDARD and bool(head[4] & 4)
 
 
 def _check_generations(path: Path, found: Findings) -> None:
