@@ -17,7 +17,7 @@ from mcrdist.errors import InputError
 from mcrdist.objective import Evaluation, Objective
 from mcrdist.optimize import adam, lbfgsb, scipy_lbfgsb
 from mcrdist.optimize.minimizer import Callback, Function, Minimizer, Options, Result, State
-from mcrdist.optimize.products import Map, Products
+from mcrdist.optimize.planes import Gather, Map
 
 #: Optimisers that hold the whole field in one process.
 ALONE = ("scipy", "yeong_torquato")
@@ -50,12 +50,12 @@ class Descent:
     ----------
     config : OptimizerConfig
         Its `name` is one of the gradient methods.
-    products, planes_map
+    gather, planes_map
         As for `lbfgsb.minimize`.
     """
 
-    def __init__(self, config: OptimizerConfig, products: Products, planes_map: Map) -> None:
-        self._config, self._products, self._planes_map = config, products, planes_map
+    def __init__(self, config: OptimizerConfig, gather: Gather, planes_map: Map) -> None:
+        self._config, self._gather, self._planes_map = config, gather, planes_map
         self._round = 0
 
     def __call__(
@@ -63,14 +63,14 @@ class Descent:
     ) -> Result:
         """Minimise `function`, which evaluates `objective`, in place."""
         if not objective.rotates:
-            return self._minimizer()(function, x, self._products, options, callback, self._planes_map)
+            return self._minimizer()(function, x, self._gather, options, callback, self._planes_map)
         if self._config.name == "adam":
 
             def turning(field: Tensor) -> tuple[float, Tensor]:
                 self.turn(objective)
                 return function(field)
 
-            return self._minimizer()(turning, x, self._products, options, callback, self._planes_map)
+            return self._minimizer()(turning, x, self._gather, options, callback, self._planes_map)
         return self._bursts(objective, function, x, options, callback)
 
     def watching(self, objective: Objective) -> Callable[[Tensor, Tensor], Evaluation]:
@@ -119,7 +119,7 @@ class Descent:
             self.turn(objective)
             count = min(size, options.iterations - iterations)
             burst = replace(options, iterations=count, relative_decrease=0.0)
-            result = self._minimizer()(function, x, self._products, burst, note, self._planes_map)
+            result = self._minimizer()(function, x, self._gather, burst, note, self._planes_map)
             iterations += result.iterations
             evaluations += result.evaluations
             idle = 0 if result.iterations else idle + 1

@@ -30,7 +30,6 @@ from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_de
 from mcrdist.optimize.minimizer import Options, State
 from mcrdist.optimize.yeong_torquato import AnnealState
 from mcrdist.parallel.comm import Comm
-from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import plane_noise
 from mcrdist.parallel.threads import Workers
 from mcrdist.record import Recorder
@@ -45,6 +44,8 @@ GREY_PRICES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 GREY_ITERATIONS = 25
 #: A field with fewer grey voxels than this share is two phases already.
 GREY_LEFT = 2e-3
+#: Voxels of a volume above which the history is kept in half precision.
+HALF_HISTORY = 2**22
 #: Rounds of voxel flips.
 FLIP_ROUNDS = 100
 #: Exchanges of two voxels that are tried in a single plane.
@@ -88,7 +89,7 @@ class LevelSolver:
     ) -> None:
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
-        self._descent = Descent(config.optimizer, Products(comm, workers), workers.map)
+        self._descent = Descent(config.optimizer, comm.gather_rows, workers.map)
         constrained = config.descriptors.variation.mode == "constrain"
         self._smoothing = multipliers.SMOOTHING if constrained else SMOOTHING
         self._iterations = self._evaluations = 0
@@ -107,6 +108,7 @@ class LevelSolver:
             None,
             Options(
                 history=options.history,
+                history_dtype=self._history_dtype(field),
                 iterations=options.iterations,
                 relative_decrease=options.relative_decrease,
                 # a voxel's share of the gradient shrinks as the volume grows
@@ -124,6 +126,14 @@ class LevelSolver:
         if self._recorder.interrupted:
             stop = "interrupted"
         return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop, found)
+
+    def _history_dtype(self, field: Tensor) -> torch.dtype:
+        """How the optimiser's history is kept: where memory counts, and unless the settings say it, in half."""
+        wanted = self._config.optimizer.history_dtype
+        if field.dtype != torch.float32 or wanted == "float32":
+            return field.dtype
+        large = math.prod(self._grid.slab.shape) > HALF_HISTORY
+        return torch.bfloat16 if large or wanted == "bfloat16" else field.dtype
 
     def _constrained(self, stage: str, field: Tensor, greyness: float | None, options: Options) -> str:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
@@ -176,6 +186,7 @@ class LevelSolver:
     def _binarize(self, field: Tensor) -> None:
         options = Options(
             history=self._config.optimizer.history,
+            history_dtype=self._history_dtype(field),
             iterations=GREY_ITERATIONS,
             relative_decrease=self._config.optimizer.relative_decrease,
             projected_gradient=0.0,

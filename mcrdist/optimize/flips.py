@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.optimize.products import Map, serial_map
+from mcrdist.optimize.planes import Map, serial_map
 
 GROW, SHRINK = 1.3, 0.5  # of the batch, after success and failure
 ROOM = 4  # times the flips that were left of a batch, the most that the next one asks for

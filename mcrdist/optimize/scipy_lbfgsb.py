@@ -20,7 +20,7 @@ from mcrdist.optimize.minimizer import (
     State,
     projected_gradient,
 )
-from mcrdist.optimize.products import Map, Products, serial_map
+from mcrdist.optimize.planes import Gather, Map, alone, serial_map
 
 #: No cap of SciPy's own: the iterations are counted here.
 UNLIMITED = 2**31 - 1
@@ -29,7 +29,7 @@ UNLIMITED = 2**31 - 1
 def minimize(
     function: Function,
     x: Tensor,
-    products: Products,
+    gather: Gather = alone,
     options: Options | None = None,
     callback: Callback | None = None,
     planes_map: Map = serial_map,
@@ -43,7 +43,7 @@ def minimize(
     FloatingPointError
         Loss or gradient are not finite.
     """
-    return _Bridge(function, x, products, options or Options(), callback, planes_map).run()
+    return _Bridge(function, x, gather, options or Options(), callback, planes_map).run()
 
 
 class _Bridge:
@@ -53,12 +53,12 @@ class _Bridge:
         self,
         function: Function,
         x: Tensor,
-        products: Products,
+        gather: Gather,
         options: Options,
         callback: Callback | None,
         planes_map: Map,
     ) -> None:
-        self.function, self.x, self.products = function, x.clamp_(0, 1), products
+        self.function, self.x, self.gather = function, x.clamp_(0, 1), gather
         self.options, self.planes_map = options, planes_map
         self.progress = Progress(options, callback)
         self.gradient = torch.empty(0)
@@ -110,7 +110,7 @@ class _Bridge:
             raise StopIteration
 
     def _report(self) -> None:
-        norm = projected_gradient(self.x, self.gradient, self.products, self.planes_map)
+        norm = projected_gradient(self.x, self.gradient, self.gather, self.planes_map)
         self.stop = self.progress.stop(State(self.iteration, self.loss, self.evaluations, norm, 1.0, self.x))
 
     def _move(self, values: NDArray[np.float64]) -> None:
