@@ -24,7 +24,7 @@ from mcrdist.config import ReconstructConfig
 from mcrdist.denoise import denoised
 from mcrdist.descent import Descent
 from mcrdist.grid import Grid
-from mcrdist.objective import Evaluation, Objective
+from mcrdist.objective import Evaluation, FlipConstants, Objective
 from mcrdist.optimize.exchange import exchange_descent
 from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, flip_descent
 from mcrdist.optimize.minimizer import Options, State
@@ -272,9 +272,15 @@ class LevelSolver:
             loss, iterations = exchanged.loss, exchanged.iterations
         self._count_in(objective, iterations, loss)
 
-    def _gains(self, field: Tensor, costs: Sequence[Tensor]) -> Tensor:
+    def _gains(self, field: Tensor, constants: FlipConstants) -> Tensor:
         """By how much the flip of each variable would lower the loss; overwrites the gradient."""
-        gains = self._gradient.mul_(field.mul(2.0).sub_(1.0)).sub_(self._grid.phases.exchanged(field, costs))
+        gains, phases = self._gradient, self._grid.phases
+
+        def work(plane: int) -> None:
+            sign = field[plane].mul(2.0).sub_(1.0)
+            gains[plane].mul_(sign).sub_(phases.exchanged(field[plane], constants(plane)))
+
+        self._workers.map(work, range(len(field)))
         if self._grid.fixed is not None:
             fixed = self._grid.fixed
             gains.masked_fill_(fixed if gains.ndim == fixed.ndim else fixed[:, None], -math.inf)
