@@ -99,9 +99,13 @@ def _add(factor, a, out):
 def _step(x, g, free, direction, step, zero, one, out):
     """From `x` along the direction, or the way to the bound where a variable is not free; within the bounds."""
     for i in range(x.size):
-        to_bound = -x[i] if g[i] > zero else one - x[i]
-        way = direction[i] if free[i] > zero else to_bound
-        out[i] = min(max(x[i] + step * way, zero), one)
+        here, way = x[i], direction[i]
+        low, high = -here, one - here
+        to_bound = low if g[i] > zero else high
+        way = way if free[i] > zero else to_bound
+        there = here + step * way
+        there = there if there > zero else zero
+        out[i] = there if there < one else one
 
 
 @njit(nogil=True, fastmath=_FAST, cache=True)
@@ -130,16 +134,28 @@ def _five_dots(row, s, y, free_s, free_y, free_g, zero, out):
     out[4] += e
 
 
+# Maxima are taken place by place: one number for the block would keep a compiler from vector instructions, as do reads
+# that depend on a condition, and too many arrays in one loop. What becomes of NaN is of no interest here.
+
+
 @njit(nogil=True, fastmath=_FAST, cache=True)
-def _maxima(x, g, free, zero, one, found):
-    """Largest component of the projected gradient, and of the gradient where it is free."""
-    projected, inside = zero, zero
+def _raise_projected(x, g, zero, one, most):
+    """Raise `most` to the components of the projected gradient."""
     for i in range(x.size):
-        up, down = min(g[i], x[i]), min(-g[i], one - x[i])
-        projected = max(projected, up if g[i] > zero else down)
-        inside = max(inside, abs(g[i]) * free[i])
-    found[0] = max(found[0], projected)
-    found[1] = max(found[1], inside)
+        here, slope, before = x[i], g[i], most[i]
+        there = one - here
+        room = here if slope > zero else there
+        size = abs(slope)
+        least = size if size < room else room
+        most[i] = least if least > before else before
+
+
+@njit(nogil=True, fastmath=_FAST, cache=True)
+def _raise_size(values, most):
+    """Raise `most` to absolute values."""
+    for i in range(values.size):
+        size, before = abs(values[i]), most[i]
+        most[i] = size if size > before else before
 
 
 @njit(nogil=True, fastmath=_FAST, cache=True)
@@ -164,6 +180,7 @@ def learn(rows, plane, slot, old, point, last, gradient, margin, found, products
     kind = point.dtype
     zero, one = np.zeros(1, kind)[0], np.ones(1, kind)[0]
     buffers = np.zeros((10, BLOCK), kind)
+    projected, inside = np.zeros(BLOCK, kind), np.zeros(BLOCK, kind)
     index = np.empty(BLOCK, np.int64)
     picked = np.empty((old.size, BLOCK), kind)
     for start in range(0, point.shape[1], BLOCK):
@@ -184,8 +201,9 @@ def learn(rows, plane, slot, old, point, last, gradient, margin, found, products
         stored[:] = g
         _narrow(stored, rows[0, plane, start:stop])
         _find_free(x, stored, margin, zero, one, free)
-        _maxima(x, g, free, zero, one, found)
         _multiply(stored, free, free_g)
+        _raise_projected(x, g, zero, one, projected[:size])
+        _raise_size(free_g, inside[:size])
         if slot < 0:
             products[0, 4] += _dot(stored, free_g, zero)
             continue
@@ -207,6 +225,7 @@ def learn(rows, plane, slot, old, point, last, gradient, margin, found, products
             _multiply(picked[a, :count], signs[:count], row[:count])
             for b in range(a + 1):
                 changes[old[a], old[b]] += _dot(row[:count], picked[b, :count], zero)
+    found[0], found[1] = projected.max(), inside.max()
 
 
 @njit(nogil=True, fastmath=_FAST, cache=True)

@@ -28,8 +28,8 @@ class Sums:
     Attributes
     ----------
     found : array (3,)
-        Largest component of the projected gradient, largest of the gradient where it is free, and the sum of its
-        squares.
+        Largest component of the projected gradient, largest of the stored gradient where it is free, and the sum of
+        the squares of the gradient.
     products : array (R, 5)
         Of every row in use, the new ones included, with s, y, s_F, y_F and g_F, F being the free set.
     changes : array (R, R)
@@ -114,7 +114,9 @@ def learn_by_torch(
     rows[0, plane] = g
     free = is_free(x, rows[0, plane].to(x.dtype))
     projected = torch.where(g > 0, torch.minimum(g, x), torch.minimum(-g, 1 - x))
-    largest = [float(values.max().clamp_min(0)) for values in (projected, g.abs() * free)]
+    largest = [
+        float(values.max().clamp_min(0)) for values in (projected, rows[0, plane].to(x.dtype).abs() * free)
+    ]
     sums.found[:] = [*largest, float(g.double().square().sum())]
     new = [] if slot < 0 else [1 + 2 * slot, 2 + 2 * slot]
     used = np.array([0, *old, *new], dtype=np.int64)
