@@ -1,4 +1,4 @@
-"""Keeping to a memory budget: which history, and how many slices at a time, a run can have in it."""
+"""Keeping to a memory budget: which history, in which precision, and how many slices at a time, a run has room for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 from mcrdist.config import ReconstructConfig
 from mcrdist.config.schema import show
 from mcrdist.errors import InputError
-from mcrdist.footprint import Work, peak
+from mcrdist.footprint import Work, half_history, peak
 from mcrdist.look import LANES
 from mcrdist.parallel.comm import Comm
 
@@ -48,12 +48,15 @@ def kept(
         raise
     if comm.rank == 0:
         print(told(work, chosen, budget, 1 if work.cuda else comm.local_size), file=sys.stderr, flush=True)
-    return replace(config, optimizer=replace(config.optimizer, history=chosen.history)), chosen.lanes
+    dtype = "bfloat16" if chosen.history_itemsize == 2 else config.optimizer.history_dtype
+    optimizer = replace(config.optimizer, history=chosen.history, history_dtype=dtype)
+    return replace(config, optimizer=optimizer), chosen.lanes
 
 
 def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, resident: int) -> Work:
     """What a run holds, as `footprint` sees it."""
     itemsize = 4 if config.runtime.dtype == "float32" else 8
+    half = half_history(config.optimizer.history_dtype, itemsize, math.prod(config.volume.shape))
     return Work(
         shape=config.volume.shape,
         ranks=comm.size,
@@ -63,7 +66,7 @@ def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, re
         optimizer=config.optimizer.name,
         history=config.optimizer.history,
         itemsize=itemsize,
-        history_itemsize=itemsize,
+        history_itemsize=2 if half else itemsize,
         start=config.initial.kind,
         diagonals=config.target.diagonals,
         exact=config.output.threshold == "exact",
@@ -110,9 +113,12 @@ def choose(work: Work, budget: int, processes: int) -> Work:
 
 
 def _candidates(work: Work) -> Iterator[Work]:
-    """Ways to do it, the fastest first."""
+    """Ways to do it, the fastest first: half precision costs next to nothing."""
     shortest = ENOUGH if work.optimizer == "lbfgsb" else work.history
     enough = min(shortest, work.history)
+    if work.optimizer == "lbfgsb" and work.itemsize == 4 and work.history_itemsize == 4:
+        yield work
+        work = replace(work, history_itemsize=2)
     for history in range(work.history, enough - 1, -1):
         yield replace(work, history=history)
     for lanes in range(work.together - 1, 0, -1):
@@ -127,6 +133,8 @@ def told(work: Work, chosen: Work, budget: int, processes: int) -> str:
     stage, _ = peak(chosen)
     size = need(chosen, processes)
     pairs = f"optimizer.history={chosen.history} (of {work.history})"
+    if chosen.history_itemsize != work.history_itemsize:
+        pairs += " in bfloat16"
     slices = f"{chosen.together * LANES} slices at a time (of {work.together * LANES})"
     return f"memory.budget: at most {size / GIB:.2f} of {budget / GIB:.2f} GiB ({stage}) with {pairs} and {slices}"
 

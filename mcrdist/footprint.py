@@ -29,6 +29,24 @@ FIT = 440
 KEPT = 64 * MIB
 
 
+#: Voxels of a volume above which the history is kept in half precision, unless the settings say it.
+HALF_HISTORY = 2**22
+
+
+def half_history(wanted: str | None, itemsize: int, voxels: int) -> bool:
+    """Whether L-BFGS keeps its history in bfloat16: where memory counts, or where ``optimizer.history_dtype`` says so.
+
+    Parameters
+    ----------
+    wanted : "float32", "bfloat16" or None
+    itemsize : int
+        Bytes of a number of the field; the history of float64 fields is float64.
+    voxels : int
+        Of the volume.
+    """
+    return itemsize == 4 and (wanted == "bfloat16" or (wanted is None and voxels > HALF_HISTORY))
+
+
 @dataclass(frozen=True)
 class Work:
     """A run, as far as its memory depends on it.
@@ -134,7 +152,7 @@ def fit(work: Work) -> list[Buffer]:
 
 
 def start(work: Work) -> list[Buffer]:
-    """Making the first field: a filtered random field in float64 (gaussian.py, parallel/fft3.py)."""
+    """Making the first field: a filtered random field (gaussian.py, parallel/fft3.py)."""
     nz, ny, nx = work.shape
     v, held = work.slab, work.itemsize * work.slab
     if work.start == "noise":
@@ -144,17 +162,16 @@ def start(work: Work) -> list[Buffer]:
     rows = len(range(*partition(ny, work.ranks)[0]))
     planes, modes = v // (ny * nx), nx // 2 + 1
     found = [
-        Buffer("white noise", "gaussian.gaussian_field", 8 * v),
-        Buffer("its spectrum", "fft3.filter: local", 16 * planes * ny * modes, host=True),
-        Buffer("the filtered field", "fft3.filter: result", 8 * v, host=True),
+        Buffer("white noise, then the filtered field", "gaussian.gaussian_field", held),
+        Buffer("its spectrum", "fft3.filter: local", 2 * work.itemsize * planes * ny * modes, host=True),
     ]
     if work.ranks > 1:
         found += [
-            Buffer("rows of the spectrum", "fft3.filter: part", 16 * nz * rows * modes),
-            Buffer("rows sent back", "fft3.filter: home", 16 * planes * ny * modes),
+            Buffer("rows of the spectrum", "fft3.filter: part", 2 * work.itemsize * nz * rows * modes),
+            Buffer("rows sent back", "fft3.filter: home", 2 * work.itemsize * planes * ny * modes),
         ]
     if work.cuda:
-        found.append(Buffer("copy of the noise", "fft3.filter: real", 8 * v, host=True))
+        found.append(Buffer("copy of the noise", "fft3.filter: real", held, host=True))
     if work.variables > 1:
         found.append(Buffer("variables before", "start.py", held * (work.variables - 1)))
     return found
@@ -167,10 +184,9 @@ def relax(work: Work) -> list[Buffer]:
     if work.optimizer == "lbfgsb":
         pairs = 2 * work.history * work.slab * work.history_itemsize * work.variables
         found += [
-            Buffer("history: gradient", "history.py: rows[0]", one),
+            Buffer("history: gradient", "history.py: rows[0]", pairs // (2 * work.history)),
             Buffer(f"history: {work.history} pairs", "history.py: rows[1:]", pairs),
             Buffer("trial point", "lbfgsb.py: trial", one),
-            Buffer("free set", "lbfgsb.py: free", work.slab * work.variables),
         ]
     elif work.optimizer == "adam":
         found.append(Buffer("moments", "adam.py: mean, square", 2 * one))
@@ -190,8 +206,6 @@ def flip(work: Work) -> list[Buffer]:
         Buffer("rounded field", "level.py: rounded", one),
         Buffer("gradient", "level.py: _gradient", one),
         Buffer("gains", "flips.py: gain", one),
-        Buffer("costs of flips", "objective.flip_constants", v * b * work.phases),
-        Buffer("signs", "level.py: _gains", one),
         Buffer("chosen", "flips.py: mask", v * work.variables),
     ]
     if work.exact:
@@ -331,8 +345,8 @@ class Disk:
 def disk(work: Work) -> Disk:
     """What a run with one level leaves, and what a checkpoint has: the field, and the minimiser's memory of it."""
     voxels = prod(work.shape)
-    rows = {"lbfgsb": 1, "adam": 3}.get(work.optimizer, 0) * work.itemsize
-    pairs = 2 * work.history * work.history_itemsize if work.optimizer == "lbfgsb" else 0
+    rows = 3 * work.itemsize if work.optimizer == "adam" else 0
+    pairs = (2 * work.history + 1) * work.history_itemsize if work.optimizer == "lbfgsb" else 0
     return Disk(
         phase=voxels * 8 // 7,
         field=4 * voxels * work.phases,

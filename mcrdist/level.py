@@ -23,6 +23,7 @@ from mcrdist.annealing.volume import anneal_volume
 from mcrdist.config import ReconstructConfig
 from mcrdist.denoise import denoised
 from mcrdist.descent import Descent
+from mcrdist.footprint import half_history
 from mcrdist.grid import Grid
 from mcrdist.objective import Evaluation, FlipConstants, Objective
 from mcrdist.optimize.exchange import exchange_descent
@@ -44,8 +45,6 @@ GREY_PRICES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 GREY_ITERATIONS = 25
 #: A field with fewer grey voxels than this share is two phases already.
 GREY_LEFT = 2e-3
-#: Voxels of a volume above which the history is kept in half precision.
-HALF_HISTORY = 2**22
 #: Rounds of voxel flips.
 FLIP_ROUNDS = 100
 #: Exchanges of two voxels that are tried in a single plane.
@@ -128,12 +127,8 @@ class LevelSolver:
         return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop, found)
 
     def _history_dtype(self, field: Tensor) -> torch.dtype:
-        """How the optimiser's history is kept: where memory counts, and unless the settings say it, in half."""
-        wanted = self._config.optimizer.history_dtype
-        if field.dtype != torch.float32 or wanted == "float32":
-            return field.dtype
-        large = math.prod(self._grid.slab.shape) > HALF_HISTORY
-        return torch.bfloat16 if large or wanted == "bfloat16" else field.dtype
+        wanted, voxels = self._config.optimizer.history_dtype, math.prod(self._grid.slab.shape)
+        return torch.bfloat16 if half_history(wanted, field.itemsize, voxels) else field.dtype
 
     def _constrained(self, stage: str, field: Tensor, greyness: float | None, options: Options) -> str:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""

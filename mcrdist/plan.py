@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from math import prod
 
 from mcrdist import footprint, roofline
 from mcrdist.config import PlanConfig
@@ -118,6 +119,7 @@ def plan(config: PlanConfig) -> Plan:
     """Work out what `config` would need."""
     cuda = config.device != "cpu"
     itemsize = 4 if config.runtime.dtype == "float32" else 8
+    half = footprint.half_history(config.optimizer.history_dtype, itemsize, prod(config.volume.shape))
     work = Work(
         shape=config.volume.shape,
         ranks=config.ranks,
@@ -127,7 +129,7 @@ def plan(config: PlanConfig) -> Plan:
         optimizer=config.optimizer.name,
         history=config.optimizer.history,
         itemsize=itemsize,
-        history_itemsize=itemsize,
+        history_itemsize=2 if half else itemsize,
         diagonals=config.target.diagonals,
         cuda=cuda,
     )

@@ -121,38 +121,3 @@ def test_threads(alone: Results) -> None:
 def test_ranks(ranks: int, threads: int, alone: Results, run_ranks: Callable[..., list[Results]]) -> None:
     for found in run_ranks(compute, ranks, threads):
         compare(found, alone)
-
-
-def sent(shape: tuple[int, int, int]) -> list[int]:
-    """Bytes that this rank sends in an evaluation with gradient, in one without, and all it holds."""
-    workers = configure(1)
-    with Comm.start("cpu", 60.0) as comm:
-        objective = make(shape, comm, workers, lags=5, dtype=torch.float32)
-        field = noise(objective.slab, 3, 0, "uniform")
-        counts = []
-        for gradient in (torch.empty_like(field), None):
-            before = comm.bytes_sent
-            objective(field, gradient)
-            counts.append(comm.bytes_sent - before)
-    workers.close()
-    return [*counts, 4 * field.numel()]
-
-
-@pytest.mark.parametrize("shape", [(12, 24, 18), (13, 11, 17)])
-def test_bytes_of_an_evaluation(
-    shape: tuple[int, int, int], run_ranks: Callable[..., list[list[int]]]
-) -> None:
-    """Each value and each gradient travels twice, unless it belongs where it is: 4 V (P − 1) / P values."""
-    ranks = 3
-    found = run_ranks(sent, ranks, shape)
-    nz, ny, nx = shape
-    kept = [len(range(r, n, ranks)) for n in shape for r in range(ranks)]
-    z, y, x = kept[:ranks], kept[ranks : 2 * ranks], kept[2 * ranks :]
-    voxels = nz * ny * nx
-    assert sum(own for _, _, own in found) == 4 * voxels
-    stays = sum(z[r] * (y[r] * nx + ny * x[r]) for r in range(ranks))
-    assert sum(both for both, _, _ in found) == 4 * 2 * (2 * voxels - stays)
-    assert sum(one for _, one, _ in found) == 4 * (2 * voxels - stays)
-    if all(n % ranks == 0 for n in shape):
-        assert sum(both for both, _, _ in found) == 4 * (4 * voxels * (ranks - 1) // ranks)
-    assert sent(shape)[:2] == [0, 0]

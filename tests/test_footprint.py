@@ -52,6 +52,11 @@ def measured(out: Path, *overrides: str) -> dict[str, Any]:
     [
         (128, ["optimizer.iterations=3"], {}),
         (128, ["optimizer.iterations=3", "optimizer.history=20"], {"history": 20}),
+        (
+            128,
+            ["optimizer.iterations=3", "optimizer.history_dtype=bfloat16", "optimizer.history=20"],
+            {"history": 20, "history_itemsize": 2},
+        ),
         (64, ["optimizer.iterations=3", "runtime.dtype=float64"], {"itemsize": 8, "history_itemsize": 8}),
     ],
 )
