@@ -1,4 +1,4 @@
-"""Keeping to a memory budget: which history, in which precision, and how many slices at a time, a run has room for."""
+"""Keeping to a memory budget: which history in which precision, and how many slices at a time, a run can have in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import psutil
@@ -13,12 +14,14 @@ import psutil
 from mcrdist.config import ReconstructConfig
 from mcrdist.config.schema import show
 from mcrdist.errors import InputError
-from mcrdist.footprint import Work, half_history, peak
+from mcrdist.footprint import Work, history_itemsize, peak
 from mcrdist.look import LANES
 from mcrdist.parallel.comm import Comm
 
 #: What the count of buffers may be short of, relative to all but the libraries.
 MARGIN = 1.1
+#: And what a first run takes to compile, beyond the mean that is counted.
+SLACK = 40 * 2**20
 #: Pairs are given up down to this many, then slices that are worked on at a time, then the other pairs.
 ENOUGH = 4
 GIB = 2**30
@@ -48,7 +51,7 @@ def kept(
         raise
     if comm.rank == 0:
         print(told(work, chosen, budget, 1 if work.cuda else comm.local_size), file=sys.stderr, flush=True)
-    dtype = "bfloat16" if chosen.history_itemsize == 2 else config.optimizer.history_dtype
+    dtype = "bfloat16" if chosen.history_itemsize < work.itemsize else config.optimizer.history_dtype
     optimizer = replace(config.optimizer, history=chosen.history, history_dtype=dtype)
     return replace(config, optimizer=optimizer), chosen.lanes
 
@@ -56,7 +59,6 @@ def kept(
 def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, resident: int) -> Work:
     """What a run holds, as `footprint` sees it."""
     itemsize = 4 if config.runtime.dtype == "float32" else 8
-    half = half_history(config.optimizer.history_dtype, itemsize, math.prod(config.volume.shape))
     return Work(
         shape=config.volume.shape,
         ranks=comm.size,
@@ -66,7 +68,10 @@ def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, re
         optimizer=config.optimizer.name,
         history=config.optimizer.history,
         itemsize=itemsize,
-        history_itemsize=2 if half else itemsize,
+        history_itemsize=history_itemsize(
+            itemsize, config.optimizer.history_dtype, prod(config.volume.shape)
+        ),
+        halving=config.optimizer.history_dtype is None,
         start=config.initial.kind,
         diagonals=config.target.diagonals,
         exact=config.output.threshold == "exact",
@@ -78,8 +83,10 @@ def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, re
 
 def need(work: Work, processes: int) -> int:
     """Bytes that the processes of a machine may come to hold together."""
-    fixed = 0 if work.cuda else work.libraries
-    return processes * (fixed + math.ceil(MARGIN * (peak(work)[1] - fixed)))
+    held = peak(work)[1]
+    if work.cuda:
+        return processes * math.ceil(MARGIN * held)
+    return processes * (work.libraries + SLACK + math.ceil(MARGIN * (held - work.libraries)))
 
 
 def choose(work: Work, budget: int, processes: int) -> Work:
@@ -113,12 +120,12 @@ def choose(work: Work, budget: int, processes: int) -> Work:
 
 
 def _candidates(work: Work) -> Iterator[Work]:
-    """Ways to do it, the fastest first: half precision costs next to nothing."""
+    """Ways to do it, the fastest first."""
+    yield work
+    if work.optimizer == "lbfgsb" and work.halving and work.history_itemsize == 4:
+        work = replace(work, history_itemsize=2)
     shortest = ENOUGH if work.optimizer == "lbfgsb" else work.history
     enough = min(shortest, work.history)
-    if work.optimizer == "lbfgsb" and work.itemsize == 4 and work.history_itemsize == 4:
-        yield work
-        work = replace(work, history_itemsize=2)
     for history in range(work.history, enough - 1, -1):
         yield replace(work, history=history)
     for lanes in range(work.together - 1, 0, -1):
@@ -132,9 +139,8 @@ def told(work: Work, chosen: Work, budget: int, processes: int) -> str:
     """One line for people: what was chosen, and what it comes to."""
     stage, _ = peak(chosen)
     size = need(chosen, processes)
-    pairs = f"optimizer.history={chosen.history} (of {work.history})"
-    if chosen.history_itemsize != work.history_itemsize:
-        pairs += " in bfloat16"
+    pairs = f"optimizer.history={chosen.history} (of {work.history}"
+    pairs += ", in bfloat16)" if chosen.history_itemsize < chosen.itemsize else ")"
     slices = f"{chosen.together * LANES} slices at a time (of {work.together * LANES})"
     return f"memory.budget: at most {size / GIB:.2f} of {budget / GIB:.2f} GiB ({stage}) with {pairs} and {slices}"
 

@@ -23,7 +23,7 @@ from mcrdist.annealing.volume import anneal_volume
 from mcrdist.config import ReconstructConfig
 from mcrdist.denoise import denoised
 from mcrdist.descent import Descent
-from mcrdist.footprint import half_history
+from mcrdist.footprint import history_itemsize
 from mcrdist.grid import Grid
 from mcrdist.objective import Evaluation, FlipConstants, Objective
 from mcrdist.optimize.exchange import exchange_descent
@@ -127,8 +127,10 @@ class LevelSolver:
         return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop, found)
 
     def _history_dtype(self, field: Tensor) -> torch.dtype:
-        wanted, voxels = self._config.optimizer.history_dtype, math.prod(self._grid.slab.shape)
-        return torch.bfloat16 if half_history(wanted, field.itemsize, voxels) else field.dtype
+        """How the optimiser's history is kept: where memory counts, and unless the settings say it, in half."""
+        own, wanted = field.element_size(), self._config.optimizer.history_dtype
+        kept = history_itemsize(own, wanted, math.prod(self._grid.slab.shape))
+        return torch.bfloat16 if kept < own else field.dtype
 
     def _constrained(self, stage: str, field: Tensor, greyness: float | None, options: Options) -> str:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from math import prod
 
 from mcrdist import footprint, roofline
 from mcrdist.config import PlanConfig
@@ -119,7 +119,6 @@ def plan(config: PlanConfig) -> Plan:
     """Work out what `config` would need."""
     cuda = config.device != "cpu"
     itemsize = 4 if config.runtime.dtype == "float32" else 8
-    half = footprint.half_history(config.optimizer.history_dtype, itemsize, prod(config.volume.shape))
     work = Work(
         shape=config.volume.shape,
         ranks=config.ranks,
@@ -129,7 +128,9 @@ def plan(config: PlanConfig) -> Plan:
         optimizer=config.optimizer.name,
         history=config.optimizer.history,
         itemsize=itemsize,
-        history_itemsize=2 if half else itemsize,
+        history_itemsize=footprint.history_itemsize(
+            itemsize, config.optimizer.history_dtype, math.prod(config.volume.shape)
+        ),
         diagonals=config.target.diagonals,
         cuda=cuda,
     )
