@@ -11,24 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from statistics import median
 
 import numpy as np
 import torch
+from _problem import problem
 from _timing import seconds
 
-from mcrdist.descriptors.base import SliceGrid
-from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.fft import irfft2, rfft2
-from mcrdist.descriptors.variation import Variation
 from mcrdist.directions import ORTHOGONAL
-from mcrdist.objective import Held, Objective
 from mcrdist.parallel.comm import Comm
-from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import configure
-from mcrdist.phases import Phases
-from mcrdist.synthetic import micrograph
 
 BATCH = 4  # slices of the floor at a time: the fastest of 1, 2, 4, 8, 16 at 256
 
@@ -45,17 +38,8 @@ def main() -> None:
     size, lags = arguments.size, arguments.lags
 
     workers = configure(arguments.threads)
-    comm = Comm.start("cpu")
-    slab = Slab((size, size, size), comm, workers)
-    image = (micrograph("gaussian") == 1).astype(np.float64)
-    s2, variation = TwoPointCorrelation(lags), Variation(math.inf)  # as in the first stages of every level
-    values = {d.name: d.describe(image, False)[None] for d in (s2, variation)}
-    values["volume_fraction"] = image.mean(keepdims=True)[0]
-    grid = SliceGrid((size, size))
-    term = s2.term(values, 1.0, grid)
-    term.variation = variation.term(values, 0.1, grid)
-    held = dict.fromkeys(ORTHOGONAL, Held(((term,),)))
-    objective = Objective(slab, Phases((1,), workers), held, comm, workers)
+    objective = problem(size, lags, Comm.start("cpu"), workers)
+    slab = objective.slab
     field = torch.from_numpy(np.random.default_rng(0).random(slab.shape, dtype=np.float32))
     gradient = slab.empty()
 

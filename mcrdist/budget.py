@@ -1,4 +1,4 @@
-"""Keeping to a memory budget: which history, and how many slices at a time, a run can have in it."""
+"""Keeping to a memory budget: which history in which precision, and how many slices at a time, a run can have in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import psutil
@@ -13,12 +14,14 @@ import psutil
 from mcrdist.config import ReconstructConfig
 from mcrdist.config.schema import show
 from mcrdist.errors import InputError
-from mcrdist.footprint import Work, peak
+from mcrdist.footprint import Work, history_itemsize, peak
 from mcrdist.look import LANES
 from mcrdist.parallel.comm import Comm
 
 #: What the count of buffers may be short of, relative to all but the libraries.
 MARGIN = 1.1
+#: And what a first run takes to compile, beyond the mean that is counted.
+SLACK = 40 * 2**20
 #: Pairs are given up down to this many, then slices that are worked on at a time, then the other pairs.
 ENOUGH = 4
 GIB = 2**30
@@ -48,7 +51,9 @@ def kept(
         raise
     if comm.rank == 0:
         print(told(work, chosen, budget, 1 if work.cuda else comm.local_size), file=sys.stderr, flush=True)
-    return replace(config, optimizer=replace(config.optimizer, history=chosen.history)), chosen.lanes
+    dtype = "bfloat16" if chosen.history_itemsize < work.itemsize else config.optimizer.history_dtype
+    optimizer = replace(config.optimizer, history=chosen.history, history_dtype=dtype)
+    return replace(config, optimizer=optimizer), chosen.lanes
 
 
 def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, resident: int) -> Work:
@@ -63,7 +68,10 @@ def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, re
         optimizer=config.optimizer.name,
         history=config.optimizer.history,
         itemsize=itemsize,
-        history_itemsize=itemsize,
+        history_itemsize=history_itemsize(
+            itemsize, config.optimizer.history_dtype, prod(config.volume.shape)
+        ),
+        halving=config.optimizer.history_dtype is None,
         start=config.initial.kind,
         diagonals=config.target.diagonals,
         exact=config.output.threshold == "exact",
@@ -75,8 +83,10 @@ def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, re
 
 def need(work: Work, processes: int) -> int:
     """Bytes that the processes of a machine may come to hold together."""
-    fixed = 0 if work.cuda else work.libraries
-    return processes * (fixed + math.ceil(MARGIN * (peak(work)[1] - fixed)))
+    held = peak(work)[1]
+    if work.cuda:
+        return processes * math.ceil(MARGIN * held)
+    return processes * (work.libraries + SLACK + math.ceil(MARGIN * (held - work.libraries)))
 
 
 def choose(work: Work, budget: int, processes: int) -> Work:
@@ -111,6 +121,9 @@ def choose(work: Work, budget: int, processes: int) -> Work:
 
 def _candidates(work: Work) -> Iterator[Work]:
     """Ways to do it, the fastest first."""
+    yield work
+    if work.optimizer == "lbfgsb" and work.halving and work.history_itemsize == 4:
+        work = replace(work, history_itemsize=2)
     shortest = ENOUGH if work.optimizer == "lbfgsb" else work.history
     enough = min(shortest, work.history)
     for history in range(work.history, enough - 1, -1):
@@ -126,7 +139,8 @@ def told(work: Work, chosen: Work, budget: int, processes: int) -> str:
     """One line for people: what was chosen, and what it comes to."""
     stage, _ = peak(chosen)
     size = need(chosen, processes)
-    pairs = f"optimizer.history={chosen.history} (of {work.history})"
+    pairs = f"optimizer.history={chosen.history} (of {work.history}"
+    pairs += ", in bfloat16)" if chosen.history_itemsize < chosen.itemsize else ")"
     slices = f"{chosen.together * LANES} slices at a time (of {work.together * LANES})"
     return f"memory.budget: at most {size / GIB:.2f} of {budget / GIB:.2f} GiB ({stage}) with {pairs} and {slices}"
 

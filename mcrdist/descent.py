@@ -19,7 +19,7 @@ from mcrdist.journal import Journal
 from mcrdist.objective import Evaluation, Objective
 from mcrdist.optimize import adam, lbfgsb, scipy_lbfgsb
 from mcrdist.optimize.minimizer import Callback, Function, Memory, Minimizer, Options, Result, State
-from mcrdist.optimize.products import Map, Products
+from mcrdist.optimize.planes import Gather, Map
 
 #: Optimisers that hold the whole field in one process.
 ALONE = ("scipy", "yeong_torquato")
@@ -52,7 +52,7 @@ class Descent:
     ----------
     config : OptimizerConfig
         Its `name` is one of the gradient methods.
-    products, planes_map
+    gather, planes_map
         As for `lbfgsb.minimize`.
     journal : Journal, optional
         Of the level; every call of a minimiser is an entry.
@@ -61,11 +61,11 @@ class Descent:
     def __init__(
         self,
         config: OptimizerConfig,
-        products: Products,
+        gather: Gather,
         planes_map: Map,
         journal: Journal | None = None,
     ) -> None:
-        self._config, self._products, self._planes_map = config, products, planes_map
+        self._config, self._gather, self._planes_map = config, gather, planes_map
         self._journal = Journal() if journal is None else journal
         self._round = 0
 
@@ -118,7 +118,7 @@ class Descent:
             if memory is not None:
                 self.recall(objective, memory.numbers["standing"])
             minimize = self._minimizer()
-            found = minimize(function, x, self._products, options, callback, self._planes_map, memory=memory)
+            found = minimize(function, x, self._gather, options, callback, self._planes_map, memory=memory)
             told = {"loss": found.loss, "iterations": found.iterations, "evaluations": found.evaluations}
             return told | {"stop": found.stop, "standing": self.standing(objective)}
 

@@ -25,8 +25,27 @@ CONTEXT = 1024 * MIB
 REPORT = 130 * MIB
 #: The spectral fit, bytes a voxel of its box: SciPy's L-BFGS-B has 25 vectors of float64, and some are ours. Measured.
 FIT = 440
+#: Compiling the passes of L-BFGS (numba and LLVM): 122 MiB the first time, 50 where they are kept from an earlier run.
+COMPILER = 90 * MIB
 #: Arrays below 32 MiB that were freed are not given back to the system by glibc, so some of the start stays. Measured.
 KEPT = 64 * MIB
+#: Voxels of a volume above which the history is kept in half precision.
+HALF_HISTORY = 2**22
+
+
+def history_itemsize(itemsize: int, wanted: str | None, voxels: int) -> int:
+    """Bytes of a number in the history, where a field's has `itemsize`: half where memory counts, or it is `wanted`.
+
+    Parameters
+    ----------
+    wanted : "float32", "bfloat16" or None
+        ``optimizer.history_dtype``.
+    voxels : int
+        Of the whole volume.
+    """
+    if itemsize != 4 or wanted == "float32":
+        return itemsize
+    return 2 if wanted == "bfloat16" or voxels > HALF_HISTORY else itemsize
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,8 @@ class Work:
         Pairs of L-BFGS.
     itemsize, history_itemsize : int
         Bytes of a number of the field, and of one in the history.
+    halving : bool
+        The history may be kept in half precision to save memory.
     start : str
         ``initial``: spectral, noise, file.
     diagonals, exact : bool
@@ -73,6 +94,7 @@ class Work:
     history: int = 8
     itemsize: int = 4
     history_itemsize: int = 4
+    halving: bool = False
     start: str = "spectral"
     diagonals: bool = False
     exact: bool = False
@@ -134,7 +156,7 @@ def fit(work: Work) -> list[Buffer]:
 
 
 def start(work: Work) -> list[Buffer]:
-    """Making the first field: a filtered random field in float64 (gaussian.py, parallel/fft3.py)."""
+    """Making the first field: a filtered random field, in place (gaussian.py, parallel/fft3.py)."""
     nz, ny, nx = work.shape
     v, held = work.slab, work.itemsize * work.slab
     if work.start == "noise":
@@ -142,19 +164,18 @@ def start(work: Work) -> list[Buffer]:
     if work.start == "file":
         return [Buffer("field and what was read", "initial.py", 3 * held * work.phases)]
     rows = len(range(*partition(ny, work.ranks)[0]))
-    planes, modes = v // (ny * nx), nx // 2 + 1
+    planes, modes = v // (ny * nx), (nx // 2 + 1) * 2 * work.itemsize
     found = [
-        Buffer("white noise", "gaussian.gaussian_field", 8 * v),
-        Buffer("its spectrum", "fft3.filter: local", 16 * planes * ny * modes, host=True),
-        Buffer("the filtered field", "fft3.filter: result", 8 * v, host=True),
+        Buffer("white noise, then the field", "gaussian.gaussian_field", held),
+        Buffer("its spectrum", "fft3.filter: local", planes * ny * modes, host=True),
     ]
     if work.ranks > 1:
         found += [
-            Buffer("rows of the spectrum", "fft3.filter: part", 16 * nz * rows * modes),
-            Buffer("rows sent back", "fft3.filter: home", 16 * planes * ny * modes),
+            Buffer("rows of the spectrum", "fft3.filter: part", nz * rows * modes),
+            Buffer("rows sent back", "fft3.filter: home", planes * ny * modes),
         ]
     if work.cuda:
-        found.append(Buffer("copy of the noise", "fft3.filter: real", 8 * v, host=True))
+        found.append(Buffer("copy of the noise", "fft3.filter: real", held, host=True))
     if work.variables > 1:
         found.append(Buffer("variables before", "start.py", held * (work.variables - 1)))
     return found
@@ -165,12 +186,11 @@ def relax(work: Work) -> list[Buffer]:
     one = work.slab * work.itemsize * work.variables
     found = [Buffer("field", "level.py: field", one), Buffer("gradient", "level.py: _gradient", one)]
     if work.optimizer == "lbfgsb":
-        pairs = 2 * work.history * work.slab * work.history_itemsize * work.variables
+        row = work.slab * work.history_itemsize * work.variables
         found += [
-            Buffer("history: gradient", "history.py: rows[0]", one),
-            Buffer(f"history: {work.history} pairs", "history.py: rows[1:]", pairs),
+            Buffer("history: gradient", "history.py: rows[0]", row),
+            Buffer(f"history: {work.history} pairs", "history.py: rows[1:]", 2 * work.history * row),
             Buffer("trial point", "lbfgsb.py: trial", one),
-            Buffer("free set", "lbfgsb.py: free", work.slab * work.variables),
         ]
     elif work.optimizer == "adam":
         found.append(Buffer("moments", "adam.py: mean, square", 2 * one))
@@ -183,15 +203,13 @@ def relax(work: Work) -> list[Buffer]:
 
 def flip(work: Work) -> list[Buffer]:
     """Rounding, and flipping voxels of the rounded field."""
-    v, b = work.slab, work.itemsize
-    one = v * b * work.variables
+    v = work.slab
+    one = v * work.itemsize * work.variables
     found = [
         Buffer("field", "level.py: field", one),
         Buffer("rounded field", "level.py: rounded", one),
         Buffer("gradient", "level.py: _gradient", one),
         Buffer("gains", "flips.py: gain", one),
-        Buffer("costs of flips", "objective.flip_constants", v * b * work.phases),
-        Buffer("signs", "level.py: _gains", one),
         Buffer("chosen", "flips.py: mask", v * work.variables),
     ]
     if work.exact:
@@ -265,12 +283,17 @@ STAGES: dict[str, Callable[[Work], list[Buffer]]] = {
 
 def buffers(work: Work, stage: str) -> list[Buffer]:
     """Everything that a rank holds in a stage."""
-    kept = [] if stage in ("fit", "start") else [_kept(work)]
+    kept = [] if stage in ("fit", "start") else _kept(work)
     return base(work) + STAGES[stage](work) + kept
 
 
-def _kept(work: Work) -> Buffer:
-    return Buffer("freed, not given back", "measured", min(24 * work.slab, KEPT), host=True)
+def _kept(work: Work) -> list[Buffer]:
+    """What stays of what was done before."""
+    freed = min(4 * work.itemsize * work.slab, KEPT)
+    found = [Buffer("freed, not given back", "measured", freed, host=True)]
+    if work.optimizer == "lbfgsb" and not work.cuda:
+        found.append(Buffer("compiler and kernels", "optimize/kernels.py", COMPILER, host=True))
+    return found
 
 
 def total(found: list[Buffer], host: bool | None = None) -> int:
@@ -331,10 +354,11 @@ class Disk:
 def disk(work: Work) -> Disk:
     """What a run with one level leaves, and what a checkpoint has: the field, and the minimiser's memory of it."""
     voxels = prod(work.shape)
-    rows = {"lbfgsb": 1, "adam": 3}.get(work.optimizer, 0) * work.itemsize
-    pairs = 2 * work.history * work.history_itemsize if work.optimizer == "lbfgsb" else 0
+    rows = 3 * work.itemsize if work.optimizer == "adam" else 0
+    if work.optimizer == "lbfgsb":
+        rows = (2 * work.history + 1) * work.history_itemsize
     return Disk(
         phase=voxels * 8 // 7,
         field=4 * voxels * work.phases,
-        checkpoint=voxels * work.variables * (work.itemsize + rows + pairs),
+        checkpoint=voxels * work.variables * (work.itemsize + rows),
     )

@@ -153,23 +153,22 @@ class Transfer:
     """The filter's transfer function on the grid of the whole volume, a range of k_y at a time."""
 
     def __init__(self, kernel: Floats, shape: tuple[int, int, int]) -> None:
-        self._kernel = kernel.astype(np.complex128)
         nz, ny, nx = shape
         mz, my, mx = kernel.shape
         self._z = _waves(np.arange(nz), nz, mz)
         self._y = _waves(np.arange(ny), ny, my)
-        self._x = _waves(np.arange(nx // 2 + 1), nx, mx)
+        along_x = _waves(np.arange(nx // 2 + 1), nx, mx)
+        partial = np.tensordot(kernel.astype(np.complex128), along_x, axes=(2, 1))  # (mz, my, kx)
+        self._partial = np.ascontiguousarray(partial.transpose(1, 0, 2)).reshape(my, -1)
+        self._shape = mz, nx // 2 + 1
 
     def __call__(self, rows: range) -> Floats:
         """Real array (nz, len(rows), nx//2 + 1); the kernel is even, so nothing is imaginary."""
-        partial = np.tensordot(self._kernel, self._x, axes=(2, 1))  # (mz, my, kx)
-        my, (mz, kx) = partial.shape[1], partial.shape[::2]
-        partial = np.ascontiguousarray(partial.transpose(1, 0, 2)).reshape(my, mz * kx)
-        result = np.empty((len(self._z), len(rows), kx))
+        result = np.empty((len(self._z), len(rows), self._shape[1]))
         for i, row in enumerate(rows):
             # Row by row, in products of one shape: BLAS rounds according to the shape, and ranks have
             # different numbers of rows.
-            plane = (self._y[row : row + 1] @ partial).reshape(mz, kx)
+            plane = (self._y[row : row + 1] @ self._partial).reshape(self._shape)
             result[:, i] = (self._z @ plane).real
         return result
 
@@ -198,16 +197,19 @@ def _waves(frequencies: NDArray[np.int64], samples: int, width: int) -> NDArray[
 
 
 def gaussian_field(slab: Slab, comm: Comm, kernel: Floats, seed: int, level: int, stream: int = 0) -> Tensor:
-    """White noise through the filter: float64 (planes, ny, nx), mean 0 and variance 1 over the volume.
+    """White noise through the filter: (planes, ny, nx), mean 0 and variance 1 over the volume, in the slab's dtype.
 
     The same on any number of ranks.
     """
-    slab = Slab(slab.shape, comm, slab.workers, torch.float64)
     white = noise(slab, seed, level, stream=stream)
-    field = SlabFFT(slab).filter(white, Transfer(kernel, slab.shape))
-    sums = comm.gather_rows(
-        np.stack([field.sum((1, 2)).numpy(), field.square().sum((1, 2)).numpy()], axis=1).astype(np.float64)
-    ).sum(0) / np.prod(slab.shape)
+    field = SlabFFT(slab).filter(white, Transfer(kernel, slab.shape), out=white)
+
+    def moments(plane: int) -> tuple[float, float]:
+        values = field[plane].double()
+        return float(values.sum()), float(values.square().sum())
+
+    rows = np.array(slab.workers.map(moments, range(len(field))), dtype=np.float64).reshape(-1, 2)
+    sums = comm.gather_rows(rows).sum(0) / np.prod(slab.shape)
     mean = float(sums[0])
     deviation = float(np.sqrt(max(sums[1] - mean**2, 1e-300)))
     return field.sub_(mean).div_(deviation)
@@ -219,7 +221,8 @@ def cut(field: Tensor, fraction: float, comm: Comm, voxels: int) -> float:
     goal = round(fraction * voxels)
     for _ in range(60):
         middle = 0.5 * (low + high)
-        above = int(comm.sum_integers(np.array([int((field > middle).sum())]))[0])
+        own = sum(int(torch.count_nonzero(plane > middle)) for plane in field)
+        above = int(comm.sum_integers(np.array([own]))[0])
         if above == goal:
             return middle
         low, high = (middle, high) if above > goal else (low, middle)
@@ -238,18 +241,18 @@ def start(
     stream: int = 0,
     known: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """A first field of a level, float64 (planes, ny, nx) in [0, 1].
+    """A first field of a level (planes, ny, nx) in [0, 1], in the slab's dtype, or float64 where voxels are known.
 
     With `grey`, a field that has mean and covariance of averaged micrographs; without, the cut field with a ramp
     of grey at its interfaces. `known` has the voxels whose side of the cut is known, and those above it, both bool
     (planes, ny, nx); the cut field, but not the grey one, follows them.
     """
-    field = gaussian_field(slab, comm, kernel, seed, level, stream)
+    exact = slab if known is None else Slab(slab.shape, comm, slab.workers, torch.float64)
+    field = gaussian_field(exact, comm, kernel, seed, level, stream)
     fraction = float(np.mean([wish.fraction for wish in wishes.values()]))
     if grey:
         return field.mul_(math.sqrt(variance(wishes))).add_(fraction).clamp_(0.0, 1.0)
     if known is not None:
-        exact = Slab(slab.shape, comm, slab.workers, torch.float64)
         threshold = cut(field, fraction, comm, int(np.prod(slab.shape)))
         field = conditioned(field, exact, Covariance(kernel, slab.shape), threshold, *known)
     return softened(field, fraction, slab, comm)

@@ -31,15 +31,15 @@ from mcrdist.config import ReconstructConfig
 from mcrdist.denoise import denoised
 from mcrdist.descent import Descent
 from mcrdist.errors import InputError
+from mcrdist.footprint import history_itemsize
 from mcrdist.grid import Grid
 from mcrdist.journal import Journal
-from mcrdist.objective import Evaluation, Objective
+from mcrdist.objective import Evaluation, FlipConstants, Objective
 from mcrdist.optimize.exchange import exchange_descent
 from mcrdist.optimize.flips import FlipOptions, FlipResult, FlipState, GainSelector, flip_descent
 from mcrdist.optimize.minimizer import Memory, Options, State
 from mcrdist.optimize.yeong_torquato import AnnealResult, AnnealState
 from mcrdist.parallel.comm import Comm
-from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import plane_noise
 from mcrdist.parallel.threads import Workers
 from mcrdist.record import Recorder
@@ -120,7 +120,7 @@ class LevelSolver:
             self._journal = Journal(saved.numbers["settled"], _memory(saved, grid))
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
-        self._descent = Descent(config.optimizer, Products(comm, workers), workers.map, self._journal)
+        self._descent = Descent(config.optimizer, comm.gather_rows, workers.map, self._journal)
         constrained = config.descriptors.variation.mode == "constrain"
         self._smoothing = multipliers.SMOOTHING if constrained else SMOOTHING
         self._iterations = self._evaluations = 0
@@ -142,6 +142,7 @@ class LevelSolver:
             None,
             Options(
                 history=options.history,
+                history_dtype=self._history_dtype(field),
                 iterations=options.iterations,
                 relative_decrease=options.relative_decrease,
                 # a voxel's share of the gradient shrinks as the volume grows
@@ -163,6 +164,12 @@ class LevelSolver:
         if self._recorder.interrupted:
             stop = "interrupted"
         return Outcome(field, rounded, self._loss, self._iterations, self._evaluations, stop, found)
+
+    def _history_dtype(self, field: Tensor) -> torch.dtype:
+        """How the optimiser's history is kept: where memory counts, and unless the settings say it, in half."""
+        own, wanted = field.element_size(), self._config.optimizer.history_dtype
+        kept = history_itemsize(own, wanted, math.prod(self._grid.slab.shape))
+        return torch.bfloat16 if kept < own else field.dtype
 
     def _constrained(self, stage: str, field: Tensor, greyness: float | None, options: Options) -> str:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
@@ -263,6 +270,7 @@ class LevelSolver:
     def _binarize(self, field: Tensor) -> None:
         options = Options(
             history=self._config.optimizer.history,
+            history_dtype=self._history_dtype(field),
             iterations=GREY_ITERATIONS,
             relative_decrease=self._config.optimizer.relative_decrease,
             projected_gradient=0.0,
@@ -376,9 +384,15 @@ class LevelSolver:
             )
         self._count_in(objective, iterations, loss)
 
-    def _gains(self, field: Tensor, costs: Sequence[Tensor]) -> Tensor:
+    def _gains(self, field: Tensor, constants: FlipConstants) -> Tensor:
         """By how much the flip of each variable would lower the loss; overwrites the gradient."""
-        gains = self._gradient.mul_(field.mul(2.0).sub_(1.0)).sub_(self._grid.phases.exchanged(field, costs))
+        gains, phases = self._gradient, self._grid.phases
+
+        def work(plane: int) -> None:
+            sign = field[plane].mul(2.0).sub_(1.0)
+            gains[plane].mul_(sign).sub_(phases.exchanged(field[plane], constants(plane)))
+
+        self._workers.map(work, range(len(field)))
         if self._grid.fixed is not None:
             fixed = self._grid.fixed
             gains.masked_fill_(fixed if gains.ndim == fixed.ndim else fixed[:, None], -math.inf)

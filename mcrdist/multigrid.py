@@ -109,10 +109,16 @@ def upsample(field: Tensor, coarse: Slab, fine: Slab, comm: Comm) -> Tensor:
     pending = comm.exchange(packed, [len(p) * ny * nx for p in sent], [len(p) * ny * nx for p in received])
     planes = pending.wait().view(-1, ny, nx)  # owners are in order, so the planes are sorted
     start, stop = partition(nz, comm.size)[comm.rank]
-    lower = torch.as_tensor(np.searchsorted(mine, below[start:stop]))
-    upper = torch.as_tensor(np.searchsorted(mine, (below[start:stop] + 1) % coarse.shape[0]))
-    share = torch.as_tensor(weight[start:stop], dtype=field.dtype)[:, None, None]
-    return torch.lerp(planes[lower], planes[upper], share.expand(-1, ny, nx))
+    lower = np.searchsorted(mine, below[start:stop])
+    upper = np.searchsorted(mine, (below[start:stop] + 1) % coarse.shape[0])
+    result = fine.empty()
+
+    def between(index: int) -> None:
+        share = float(weight[start + index])
+        torch.lerp(planes[lower[index]], planes[upper[index]], share, out=result[index])
+
+    fine.workers.map(between, range(stop - start))
+    return result
 
 
 def perturb(field: Tensor, slab: Slab, seed: int, level: int, stream: int = 0) -> Tensor:

@@ -51,6 +51,30 @@ class Evaluation:
     border: Factors = ()
 
 
+class FlipConstants:
+    """Per channel, what a change of one voxel adds to the loss beyond its gradient; made a plane at a time.
+
+    Parameters
+    ----------
+    start : int
+        The first plane of this rank.
+    lines : sequence of sequence of Tensor (nz,), (ny,), (nx,)
+        Per channel, what the slices through a voxel add, along each axis.
+    rest : sequence of Tensor (planes, ny, nx)
+        Per channel, what is added besides; may be empty.
+    """
+
+    def __init__(self, start: int, lines: Sequence[Sequence[Tensor]], rest: Sequence[Tensor] = ()) -> None:
+        self._start, self._lines, self._rest = start, lines, rest
+
+    def __call__(self, plane: int) -> list[Tensor]:
+        """The constants (ny, nx) of a plane of this rank, one a channel."""
+        found = [z[self._start + plane] + y[:, None] + x for z, y, x in self._lines]
+        for constants, rest in zip(found, self._rest, strict=False):
+            constants += rest[plane]
+        return found
+
+
 class Objective:
     """Loss and gradient of the field of one level.
 
@@ -259,30 +283,28 @@ class Objective:
         order = np.random.default_rng([self._seed, number, turn]).permutation(every)
         return int(order[place])
 
-    def flip_constants(self, evaluation: Evaluation) -> list[Tensor]:
-        """Per channel, what a change of one voxel adds to the loss beyond its gradient, (planes, ny, nx) each."""
+    def flip_constants(self, evaluation: Evaluation) -> FlipConstants:
+        """What a change of one voxel adds to the loss beyond its gradient."""
         slab = self.slab
-        costs = [
-            torch.zeros(slab.local_shape, dtype=slab.dtype, device=self._comm.device)
-            for _ in self.phases.labels
-        ]
+        lines = [[np.zeros(n) for n in slab.shape] for _ in self.phases.labels]
         for direction, held in self.held.items():
             if direction.by is not None:
                 continue  # small, and only a prediction of what the next evaluation will tell
-            axis, shape = direction.axis, direction.slice_shape(slab.shape)
+            shape = direction.slice_shape(slab.shape)
             for channel, terms in enumerate(held.channels):
-                constant = np.zeros(direction.slices(slab.shape))
                 for term in terms:
                     for part in term.parts:
                         error = np.nan_to_num(evaluation.errors[direction.name][part.name][:, channel])
-                        constant += part.flip_constant(error, shape, self.share)
-                values = torch.as_tensor(constant, dtype=slab.dtype, device=self._comm.device)
-                if axis == 0:
-                    values = values[slab.start : slab.stop]
-                costs[channel] += values.view([-1 if i == axis else 1 for i in range(3)])
+                        lines[channel][direction.axis] += part.flip_constant(error, shape, self.share)
+        rest: list[Tensor] = []
         if self._border is not None:
-            self._border.add_flip_constants(evaluation.border, costs)
-        return costs
+            rest = [slab.zeros() for _ in self.phases.labels]
+            self._border.add_flip_constants(evaluation.border, rest)
+        device = self._comm.device
+        tensors = [
+            [torch.as_tensor(line, dtype=slab.dtype, device=device) for line in axes] for axes in lines
+        ]
+        return FlipConstants(slab.start, tensors, rest)
 
     def relative(self, evaluation: Evaluation, channel: int | None = None) -> dict[str, dict[str, float]]:
         """The errors of Eq. 10 by direction and descriptor: means over slices of ‖D_s − D_des‖ / ‖D_des‖.

@@ -58,13 +58,20 @@ class Phases:
         channels = [torch.empty_like(field[:, 0], memory_format=torch.contiguous_format) for _ in self.labels]
 
         def fill(plane: int) -> None:
-            rest = channels[-1][plane].fill_(1.0)
-            for k in range(self.variables):
-                torch.mul(rest, field[plane, k], out=channels[k][plane])
-                rest.mul_(1.0 - field[plane, k])
+            for channel, share in zip(channels, self._shares(field[plane : plane + 1]), strict=True):
+                channel[plane] = share[0]
 
         self._workers.map(fill, range(len(field)))
         return channels
+
+    def _shares(self, field: Tensor) -> list[Tensor]:
+        """The indicators of several phases, of some planes."""
+        rest = torch.ones_like(field[:, 0])
+        shares = []
+        for k in range(self.variables):
+            shares.append(rest * field[:, k])
+            rest = rest * (1.0 - field[:, k])
+        return [*shares, rest]
 
     def pull(self, field: Tensor, slopes: Sequence[Tensor], gradient: Tensor) -> None:
         """Overwrite `gradient` with d loss / d variables, from `slopes` = d loss / d channels."""
@@ -82,7 +89,9 @@ class Phases:
 
         Parameters
         ----------
-        costs : sequence of Tensor (planes, ny, nx)
+        field : Tensor (ny, nx) or (variables, ny, nx)
+            One plane.
+        costs : sequence of Tensor (ny, nx)
             A channel's cost at every voxel.
 
         Returns
@@ -93,8 +102,7 @@ class Phases:
         if self.variables == 1:
             return costs[0]
         result = torch.empty_like(field)
-        for plane in range(len(field)):
-            self._backward(field[plane], [cost[plane] for cost in costs], result[plane], -1.0)
+        self._backward(field, costs, result, -1.0)
         return result
 
     def _backward(self, y: Tensor, slopes: Sequence[Tensor], out: Tensor, sign: float) -> None:
@@ -117,11 +125,10 @@ class Phases:
         """Voxels of this rank that belong to no phase yet."""
 
         def count(plane: int) -> int:  # plane by plane: counts of a whole field take three times its memory
+            values = field[plane : plane + 1]
             if self.variables == 1:
-                grey = (field[plane] > GREY[0]) & (field[plane] < GREY[1])
-            else:
-                grey = torch.stack(self.channels(field[plane : plane + 1])).amax(0) < GREY[1]
-            return int(torch.count_nonzero(grey))
+                return int(torch.count_nonzero((values > GREY[0]) & (values < GREY[1])))
+            return int(torch.count_nonzero(torch.stack(self._shares(values)).amax(0) < GREY[1]))
 
         return sum(self._workers.map(count, range(len(field))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from mcrdist import footprint, roofline
@@ -127,7 +128,9 @@ def plan(config: PlanConfig) -> Plan:
         optimizer=config.optimizer.name,
         history=config.optimizer.history,
         itemsize=itemsize,
-        history_itemsize=itemsize,
+        history_itemsize=footprint.history_itemsize(
+            itemsize, config.optimizer.history_dtype, math.prod(config.volume.shape)
+        ),
         diagonals=config.target.diagonals,
         cuda=cuda,
     )

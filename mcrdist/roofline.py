@@ -16,8 +16,8 @@ Device = Literal["cpu", "a100", "h100"]
 #: Bytes an evaluation reads and writes of a value of a slice, in units of the value's size: two transforms of two
 #: passes each (16), |F|² (1.5), cropping (0.5), spreading (0.5), filtering (2.5), adding up (3).
 PASSES = 16
-#: The same of the optimiser an iteration, beside the history: point, gradient, trial, direction, clamping, ...
-VECTOR_PASSES = 20
+#: The same of the optimiser an iteration, beside the history: point, last point, gradient, trial, greyness.
+VECTOR_PASSES = 8
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,9 @@ def traffic(work: Work) -> float:
 
 
 def optimizer_traffic(work: Work) -> float:
-    """Bytes that the optimiser moves in an iteration: three passes over the history of L-BFGS, and some vectors."""
-    history = 3 * 2 * work.history * work.history_itemsize if work.optimizer == "lbfgsb" else 0
+    """Bytes that the optimiser moves in an iteration: two passes over the history of L-BFGS, three rows of which
+    are written, and some vectors."""
+    history = (2 * (2 * work.history + 1) + 3) * work.history_itemsize if work.optimizer == "lbfgsb" else 0
     return work.slab * work.variables * (history + VECTOR_PASSES * work.itemsize)
 
 

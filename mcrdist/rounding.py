@@ -64,7 +64,8 @@ def _threshold(values: Tensor, count: int, comm: Comm) -> float:
 
     def above(threshold: float) -> int:
         # In the field's own precision: a comparison with a float64 number would round it anyway.
-        return int(comm.sum_integers(np.array([int((values > threshold).sum())]))[0])
+        found = sum(int(torch.count_nonzero(plane > threshold)) for plane in values)
+        return int(comm.sum_integers(np.array([found]))[0])
 
     low, high = 0.0, 1.0 - 2.0**-24
     most, least = above(low), above(high)

@@ -64,7 +64,8 @@ def _fractions(grid: Grid, fields: dict[str, Tensor], comm: Comm) -> list[dict[s
         {"target": grid.fractions(channel)} for channel in range(len(grid.phases.labels))
     ]
     for which, field in fields.items():
-        sums = [[float(channel.sum(dtype=float64)) for channel in grid.phases.channels(field)]]
-        for channel, total in enumerate(comm.gather_rows(np.array(sums)).sum(0)):
+        # plane by plane: torch would make a float64 copy of all that it sums
+        sums = [[float(plane.sum(dtype=float64)) for plane in part] for part in grid.phases.channels(field)]
+        for channel, total in enumerate(comm.gather_rows(np.ascontiguousarray(np.transpose(sums))).sum(0)):
             found[channel][which] = float(total) / voxels
     return found

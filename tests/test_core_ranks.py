@@ -67,9 +67,11 @@ def compute(threads: int) -> Results:
                     for axis, errors in evaluation.errors.items():
                         for name, values in errors.items():
                             found[f"{axis} {name} {key}"] = values.tolist()
-                    found[f"constants {key}"] = [
-                        digest(comm, cost) for cost in objective.flip_constants(evaluation)
-                    ]
+                    constants = objective.flip_constants(evaluation)
+                    drawn = torch.zeros_like(field)
+                    for plane in range(len(field)):
+                        drawn[plane] = constants(plane)[0]
+                    found[f"constants {key}"] = digest(comm, drawn)
         for shape, options in VARIANTS:
             objective = make(shape, comm, workers, dtype=torch.float32, **options)
             objective.rotate(1)

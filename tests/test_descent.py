@@ -16,9 +16,8 @@ from mcrdist.descent import Descent, check_ranks
 from mcrdist.errors import InputError
 from mcrdist.objective import Objective
 from mcrdist.optimize.minimizer import Options, State
-from mcrdist.optimize.products import serial_map
+from mcrdist.optimize.planes import alone, serial_map
 from mcrdist.parallel.comm import Comm
-from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
@@ -61,7 +60,7 @@ def descend(
         return evaluate(of, now)
 
     config = OptimizerConfig(name=name, rotate=3)  # type: ignore[arg-type]
-    descent = Descent(config, Products(Comm.start("cpu"), Workers(1)), serial_map)
+    descent = Descent(config, alone, serial_map)
     result = descent(of, function, x, options, callback)
     return result.stop, result.iterations
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import objectives
+import psutil
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcrdist import footprint
+import mcrdist.reconstruct
+from mcrdist import footprint, level
 from mcrdist.footprint import Work
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.threads import configure
@@ -22,7 +25,9 @@ from mcrdist.parallel.threads import configure
 MEASURE = """
 import json, re, resource, sys
 import mcrdist
+from mcrdist import level
 from mcrdist.reconstruct import conduct
+level.GREY_PRICES, level.FLIP_ROUNDS = (0.1,), 4  # every stage, but not for long
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 before = resident()
@@ -52,6 +57,7 @@ def measured(out: Path, *overrides: str) -> dict[str, Any]:
     [
         (128, ["optimizer.iterations=3"], {}),
         (128, ["optimizer.iterations=3", "optimizer.history=20"], {"history": 20}),
+        (128, ["optimizer.iterations=3", "optimizer.history_dtype=bfloat16"], {"history_itemsize": 2}),
         (64, ["optimizer.iterations=3", "runtime.dtype=float64"], {"itemsize": 8, "history_itemsize": 8}),
     ],
 )
@@ -59,9 +65,35 @@ def test_peak_memory_is_as_told(size: int, settings: list[str], work: dict[str, 
     found = measured(tmp_path / "out", f"volume.size={size}", *settings)
     told = Work((size,) * 3, libraries=found["before"], **work)
     _, peak = footprint.peak(told)
+    print(f"told {peak / footprint.MIB:.0f} MiB, found {found['peak'] / footprint.MIB:.0f}")
     assert peak == pytest.approx(found["peak"], rel=0.10)
     disk = footprint.disk(told)
     assert found["field"] <= 1.01 * disk.field and found["phase"] <= 1.01 * disk.phase
+
+
+def measured_here(settings: list[str]) -> dict[str, Any]:
+    """The same in this process, a rank."""
+    resident = psutil.Process().memory_info().rss
+    level.GREY_PRICES, level.FLIP_ROUNDS = (0.1,), 4
+    mcrdist.reconstruct(*settings)
+    return {"before": resident, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+@pytest.mark.slow
+def test_a_rank_holds_its_share(run_ranks: Any, tmp_path: Path) -> None:
+    settings = [
+        "micrograph.path=synthetic:gaussian",
+        "runtime.threads=1",
+        "run.report=false",
+        "volume.size=128",
+    ]
+    settings += ["optimizer.iterations=3", "optimizer.history=20", f"run.dir={tmp_path / 'out'}"]
+    found = run_ranks(measured_here, 2, settings, timeout=280)
+    told = Work((128, 128, 128), ranks=2, history=20, report=False, libraries=found[0]["before"])
+    peak = footprint.peak(told)[1]
+    print(f"told {peak / footprint.MIB:.0f} MiB, found {[one['peak'] // footprint.MIB for one in found]}")
+    assert peak == pytest.approx(found[0]["peak"], rel=0.10)
+    assert all(one["peak"] <= 1.1 * peak for one in found)
 
 
 def sent_in_an_evaluation(shape: tuple[int, int, int], phases: int, diagonals: bool) -> tuple[int, int]:
@@ -130,3 +162,11 @@ def test_fewest_ranks() -> None:
     needed = footprint.fewest_ranks(work, alone - 2 * footprint.MIB)
     assert needed is not None and needed > 1
     assert footprint.fewest_ranks(work, footprint.LIBRARIES) is None
+
+
+def test_half_a_history_where_memory_counts() -> None:
+    assert footprint.history_itemsize(4, None, footprint.HALF_HISTORY) == 4
+    assert footprint.history_itemsize(4, None, footprint.HALF_HISTORY + 1) == 2
+    assert footprint.history_itemsize(4, "float32", 2**40) == 4
+    assert footprint.history_itemsize(4, "bfloat16", 8) == 2
+    assert footprint.history_itemsize(8, "bfloat16", 2**40) == 8

@@ -14,13 +14,11 @@ from torch import Tensor
 
 from mcrdist.optimize import adam, lbfgsb, scipy_lbfgsb
 from mcrdist.optimize.minimizer import Minimizer, Options, Progress, State
-from mcrdist.optimize.products import SerialProducts
+from mcrdist.optimize.planes import alone
 from mcrdist.parallel.comm import Comm
-from mcrdist.parallel.products import Products
 from mcrdist.parallel.slab import partition
 from mcrdist.parallel.threads import configure
 
-products = SerialProducts()
 LBFGSB, SCIPY, ADAM = lbfgsb.minimize, scipy_lbfgsb.minimize, partial(adam.minimize, learning_rate=0.05)
 every_minimizer = pytest.mark.parametrize(
     ("minimize", "tolerance"), [(LBFGSB, 1e-5), (SCIPY, 1e-5), (ADAM, 2e-3)], ids=["lbfgsb", "scipy", "adam"]
@@ -32,7 +30,7 @@ every_minimizer = pytest.mark.parametrize(
 def test_bounded_quadratic(minimize: Minimizer, tolerance: float, seed: int) -> None:
     matrix, centre = definite(24, seed)
     x = torch.full((2, 3, 4), 0.5, dtype=torch.float64)
-    result = minimize(quadratic(matrix, centre, x.shape), x, products, Options(8, 800, 0.0, 1e-7))
+    result = minimize(quadratic(matrix, centre, x.shape), x, alone, Options(8, 800, 0.0, 1e-7))
     # The truth: min |R (x - centre)| in the box, by SciPy's active sets.
     root = np.linalg.cholesky(matrix.numpy()).T
     truth = scipy.optimize.lsq_linear(root, root @ centre.numpy(), bounds=(0, 1), method="bvls", tol=1e-14)
@@ -52,7 +50,7 @@ def test_correlation(minimize: Minimizer, tolerance: float, dtype: torch.dtype) 
 
     x = start.clone().to(dtype)
     states: list[State] = []
-    result = minimize(function, x, products, Options(8, 60, 0.0, 0.0), lambda state: states.append(state))
+    result = minimize(function, x, alone, Options(8, 60, 0.0, 0.0), lambda state: states.append(state))
     assert result.loss == function(x)[0] < 0.05 * double(start)[0]
     assert x.min() >= 0 and x.max() <= 1 and x.dtype == dtype
     assert [state.iteration for state in states] == list(range(result.iterations + 1))
@@ -65,7 +63,7 @@ def test_when_to_stop(minimize: Minimizer, tolerance: float) -> None:
     function, start = correlation_problem(16, 2)
 
     def stop(options: Options, callback: Callable[[State], bool] | None = None) -> tuple[str, int]:
-        result = minimize(function, start.clone(), products, options, callback)
+        result = minimize(function, start.clone(), alone, options, callback)
         return result.stop, result.iterations
 
     assert stop(Options(8, 0, 0.0, 0.0)) == ("iteration cap", 0)
@@ -82,7 +80,7 @@ def test_values_that_are_not_finite(minimize: Minimizer, tolerance: float) -> No
         return float("nan"), torch.ones_like(x)
 
     with pytest.raises(FloatingPointError, match="iteration 0"):
-        minimize(function, torch.zeros(1, 2, 2), products)
+        minimize(function, torch.zeros(1, 2, 2), alone)
 
 
 def test_the_relative_decrease_is_that_of_the_best_loss_so_far() -> None:
@@ -110,7 +108,7 @@ def test_adam_stands_another_function_in_every_iteration() -> None:
         return 0.5 * float(away.square().sum()), away
 
     x = torch.zeros(1, 5, dtype=torch.float64)
-    adam.minimize(function, x, products, Options(8, 400, 0.0, 0.0))
+    adam.minimize(function, x, alone, Options(8, 400, 0.0, 0.0))
     np.testing.assert_allclose(x.numpy(), centres.mean(0).numpy(), atol=0.02)
 
 
@@ -131,7 +129,7 @@ def distributed() -> list[float]:
         def note(state: State) -> None:
             losses.append(state.loss)
 
-        adam.minimize(function, x, Products(comm, workers), Options(8, 30, 0.0, 0.0), note)
+        adam.minimize(function, x, comm.gather_rows, Options(8, 30, 0.0, 0.0), note)
     workers.close()
     return losses
 

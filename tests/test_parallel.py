@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from ranks import RankError
 from torch import Tensor
 
 from mcrdist.errors import InputError
+from mcrdist.optimize.history import History
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.fft3 import SlabFFT
-from mcrdist.parallel.products import Products
 from mcrdist.parallel.random import noise, plane_noise
 from mcrdist.parallel.slab import Slab, partition
 from mcrdist.parallel.threads import Workers, configure
@@ -91,14 +92,7 @@ def _one_shape(comm: Comm, workers: Workers, shape: tuple[int, int, int]) -> dic
     out["blocks"] = [(z, block.copy()) for z, block in slab.blocks(field, 2)]
     out["labels"] = [(z, block.copy()) for z, block in slab.blocks(labels, 3)]
 
-    fields = torch.stack([field, gradient, noise(slab, 1, 2)])
-    products = Products(comm, workers)
-    out["products"] = [
-        products(fields, fields),
-        products(fields, fields, field > 0),
-        products(fields[1:], fields[:1], field > 0),
-    ]
-    out["maximum"] = products.maximum(field)
+    out["learnt"] = [_learn(slab, dtype) for dtype in (torch.float32, torch.bfloat16)]
     out["noise"] = noise(slab, 3, 1, "uniform", stream=4).numpy()
 
     for dtype in (torch.float32, torch.float64):
@@ -106,6 +100,26 @@ def _one_shape(comm: Comm, workers: Workers, shape: tuple[int, int, int]) -> dic
         assert filtered.dtype == dtype
         out[f"filtered {dtype}"] = filtered.numpy()
     return out
+
+
+def _learn(slab: Slab, dtype: torch.dtype) -> list[Any]:
+    """What an optimiser makes of a few steps: its products, the direction, and the slope along it."""
+    points = [noise(slab, 1, 0, "uniform", stream=k) for k in range(4)]
+    history = History(points[0], 2, dtype, slab.comm.gather_rows, slab.workers.map)
+    history.begin(points[0], points[0] - 0.5)
+    for last, x in pairwise(points):
+        history.learn(x, last, x - 0.5 + 0.1 * (x - last) ** 2)
+    coefficients = history.coefficients()
+    assert coefficients is not None
+    slope = history.move(points[-1], coefficients, 0.5, points[0])
+    return [
+        history._whole,
+        history._free,
+        history.projected_gradient,
+        history.largest_free,
+        coefficients,
+        slope,
+    ]
 
 
 def transfer(shape: tuple[int, int, int]) -> np.ndarray:
@@ -199,26 +213,13 @@ def test_blocks_have_one_writer_each(everywhere: Any, shape: Any, size: int) -> 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_products_and_noise_know_neither_ranks_nor_threads(everywhere: Any, shape: Any) -> None:
+def test_optimiser_and_noise_know_neither_ranks_nor_threads(everywhere: Any, shape: Any) -> None:
     alone = everywhere[1][0][str(shape)]
-    fields = [volume(shape).astype(np.float32), alone["gradient"][1]]
-    fields.append(np.stack([plane_noise(1, 2, z, shape[1:]) for z in range(shape[0])]).astype(np.float32))
-    flat = np.stack(fields).astype(np.float64).reshape(3, -1)
-    mask = flat[0] > 0
-    scale = np.linalg.norm(flat, axis=1)
-    for found, expected, rows, columns in (
-        (alone["products"][0], flat @ flat.T, slice(None), slice(None)),
-        (alone["products"][1], (flat * mask) @ flat.T, slice(None), slice(None)),
-        (alone["products"][2], (flat * mask)[1:] @ flat[:1].T, slice(1, None), slice(1)),
-    ):
-        assert np.abs((found - expected) / np.outer(scale[rows], scale[columns])).max() < 1e-6
-    assert (alone["products"][0] == alone["products"][0].T).all()
-    assert alone["maximum"] == fields[0].max()
     for size in (2, 3):
         for rank in everywhere[size]:
-            for found, expected in zip(rank[str(shape)]["products"], alone["products"], strict=True):
-                np.testing.assert_array_equal(found, expected)
-            assert rank[str(shape)]["maximum"] == alone["maximum"]
+            for found, expected in zip(rank[str(shape)]["learnt"], alone["learnt"], strict=True):
+                for one, other in zip(found, expected, strict=True):
+                    np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(assemble(everywhere[size], shape, "noise"), alone["noise"])
 
 

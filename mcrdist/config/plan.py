@@ -28,6 +28,9 @@ class PlanOptimizerConfig:
 
     name: Literal["lbfgsb", "adam"] = setting(choice("lbfgsb", "adam"), "lbfgsb")
     history: int = setting(integer(1, 100), 8)
+    history_dtype: Literal["float32", "bfloat16"] | None = setting(
+        choice("float32", "bfloat16", optional=True, example="bfloat16"), None
+    )
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,9 @@ class OptimizerConfig:
         choice("lbfgsb", "scipy", "adam", "yeong_torquato", example="adam"), "lbfgsb"
     )
     history: int = setting(integer(1, 100), 8)
+    history_dtype: Literal["float32", "bfloat16"] | None = setting(
+        choice("float32", "bfloat16", optional=True, example="bfloat16"), None
+    )
     iterations: int = setting(integer(0, example="300"), 300)
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
     projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)

@@ -23,7 +23,7 @@ from mcrdist.optimize.minimizer import (
     maximum,
     projected_gradient,
 )
-from mcrdist.optimize.products import Map, Products, serial_map
+from mcrdist.optimize.planes import Gather, Map, alone, serial_map
 
 MEAN, SQUARE = 0.9, 0.99  # what the running means of gradient and squared gradient keep of themselves
 FLAT = 1e-8  # a gradient below this share of the largest at the start moves a voxel by less than a full step
@@ -33,7 +33,7 @@ WINDOW = 50  # iterations over which the relative decrease is measured: the loss
 def minimize(
     function: Function,
     x: Tensor,
-    products: Products,
+    gather: Gather = alone,
     options: Options | None = None,
     callback: Callback | None = None,
     planes_map: Map = serial_map,
@@ -63,7 +63,7 @@ def minimize(
     if memory is None:
         mean, square = torch.zeros_like(x), torch.zeros_like(x)
         loss, gradient = _evaluate(function, x, 0)
-        largest = maximum(x, lambda p: gradient[p].abs().max(), products, planes_map)
+        largest = maximum(x, lambda p: gradient[p].abs().max(), gather, planes_map)
         unit = 1.0 / largest if largest > 0.0 else 1.0  # float32 cannot hold the squares of small gradients
         iteration, step = 0, 0.0
     else:
@@ -84,7 +84,7 @@ def minimize(
 
     told = memory is not None  # of this iteration, by the call that was cut short
     while True:
-        norm = projected_gradient(x, gradient, products, planes_map)
+        norm = projected_gradient(x, gradient, gather, planes_map)
         state = State(iteration, loss, iteration + 1, norm, step, x, remember)
         stop = progress.enough(state) if told else progress.stop(state)
         told = False

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.optimize.minimizer import Memory
-from mcrdist.optimize.products import Map, serial_map
+from mcrdist.optimize.planes import Map, serial_map
 
 GROW, SHRINK = 1.3, 0.5  # of the batch, after success and failure
 ROOM = 4  # times the flips that were left of a batch, the most that the next one asks for
 
 #: What is remembered of a batch beside the loss and the gains.
 _COUNTS = ("count", "flips", "iteration", "evaluations")
+TOGETHER = 16  # planes whose histograms are held at once
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 SumIntegers = Callable[[NDArray[np.int64]], NDArray[np.int64]]
@@ -263,8 +264,9 @@ class GainSelector:
                 return np.bincount((keys >> shift) & 0xFFFF, minlength=65536).astype(np.int64)
 
             local = np.zeros(65536, dtype=np.int64)
-            for plane_counts in self.planes_map(histogram, range(gain.shape[0])):
-                local += plane_counts
+            for first in range(0, gain.shape[0], TOGETHER):  # a histogram is as large as a small plane
+                some = range(first, min(first + TOGETHER, gain.shape[0]))
+                local += sum(self.planes_map(histogram, some), np.zeros_like(local))
             best_first = np.cumsum(self.sum_integers(local)[::-1])
             if best_first[-1] == 0:
                 return None

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.optimize.products import Products
+from mcrdist.optimize import sweeps
+from mcrdist.optimize.planes import Gather, Map, alone, serial_map
 
 # Pairs with a smaller cosine between step and change of gradient carry rounding errors, not curvature.
 CURVATURE = 1e-8
@@ -24,9 +25,10 @@ CONDITION = 1e8
 class History:
     """Gradient and the last `size` pairs (s, y) in one preallocated ring, and their products.
 
-    Row 0 of ``rows`` (2 size + 1, \\*shape) is the current gradient, rows 1 + 2j and 2 + 2j are s and y of
-    slot j: one Gram matrix of a contiguous range of rows then holds everything that a direction needs.
-    Products of all pairs without a mask are kept, a new row and column for each new pair.
+    Row 0 of ``rows`` (2 size + 1, planes, voxels) is the current gradient, rows 1 + 2j and 2 + 2j are s and y of slot
+    j. Two Gram matrices of the rows are kept: of whole rows, and of their parts on the free set. A new pair brings a
+    row and a column for each of its two rows; what the free set has gained and lost since the last iteration, a few
+    per cent of the voxels, is all that the products of older pairs need.
 
     Parameters
     ----------
@@ -34,24 +36,39 @@ class History:
         A vector of the space, (planes, ...); only its shape, type and device are used.
     size
         Pairs kept, at least 1.
+    dtype
+        Of the rows: that of `x` by default, or bfloat16 for a float32 field, which halves them.
+    gather, planes_map
+        As for `lbfgsb.minimize`.
+
+    Attributes
+    ----------
+    projected_gradient : float
+        Largest |x − P(x − g)| over all planes.
+    largest_free : float
+        Largest component of the gradient on the free set.
     """
 
-    def __init__(self, x: Tensor, size: int) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        size: int,
+        dtype: torch.dtype | None = None,
+        gather: Gather = alone,
+        planes_map: Map = serial_map,
+    ) -> None:
         assert size >= 1, size
         self.size = size
-        # Zeros, since rows of unused slots below a used one enter products (with no weight) and must be
-        # finite.
-        self.rows = torch.zeros((2 * size + 1, *x.shape), dtype=x.dtype, device=x.device)
-        self._gram = np.zeros((2 * size + 1, 2 * size + 1))
+        shape = (2 * size + 1, x.shape[0], x[:1].numel())
+        self.rows = torch.empty(shape, dtype=dtype or x.dtype, device=x.device)
+        self.projected_gradient = self.largest_free = 0.0
+        self._gather, self._map = gather, planes_map
+        self._whole = np.zeros((len(self.rows), len(self.rows)))
+        self._free = np.zeros_like(self._whole)
         self._order: list[int] = []  # slots in use, oldest first
 
     def __len__(self) -> int:
         return len(self._order)
-
-    @property
-    def gradient(self) -> Tensor:
-        """The current gradient, a view."""
-        return self.rows[0]
 
     def clear(self) -> None:
         """Forget all pairs."""
@@ -59,114 +76,144 @@ class History:
 
     def numbers(self) -> dict[str, Any]:
         """What `restore` needs beside the rows, as plain data."""
-        return {"gram": self._gram.tolist(), "order": list(self._order)}
+        return {
+            "whole": self._whole.tolist(),
+            "free": self._free.tolist(),
+            "order": list(self._order),
+            "largest": [self.projected_gradient, self.largest_free],
+        }
 
     def used(self) -> Tensor:
         """The rows that matter, a view."""
         return self.rows[: 3 + 2 * max(self._order, default=-1)]
 
+    def fits(self, numbers: Mapping[str, Any], rows: Tensor) -> bool:
+        """Whether another one's state is one that this can have: of the same size and precision."""
+        return len(numbers["whole"]) == len(self.rows) and rows.dtype == self.rows.dtype
+
     def restore(self, numbers: Mapping[str, Any], rows: Tensor) -> None:
         """Become what another one was when it gave these `numbers` and `used` rows."""
-        self._gram[:] = numbers["gram"]
+        self._whole[:], self._free[:] = numbers["whole"], numbers["free"]
         self._order[:] = numbers["order"]
-        self.rows[: len(rows)].copy_(rows)
+        self.projected_gradient, self.largest_free = numbers["largest"]
+        self.rows[: len(rows)].copy_(rows.view(len(rows), *self.rows.shape[1:]))
 
-    def reserve(self) -> tuple[Tensor, Tensor]:
-        """Room for the next pair, as views: s and y. The oldest pair is given up for it when the ring is
-        full."""
-        slot = self._next()
-        if slot in self._order:
-            self._order.remove(slot)
-        return self.rows[1 + 2 * slot], self.rows[2 + 2 * slot]
-
-    def _next(self) -> int:
-        free = [slot for slot in range(self.size) if slot not in self._order]
-        return free[0] if free else self._order[0]
-
-    def next_rows(self) -> tuple[Tensor, Tensor]:
-        """The rows that `reserve` would return, nothing being given up yet."""
-        slot = self._next()
-        return self.rows[1 + 2 * slot], self.rows[2 + 2 * slot]
-
-    def push(self, products: Products) -> bool:
-        """Take what was written into the reserved rows as the newest pair, if it has positive curvature.
+    def begin(self, x: Tensor, gradient: Tensor) -> None:
+        """Take the gradient at the start; no pairs.
 
         Raises
         ------
         FloatingPointError
-            The change of the gradient is not finite.
+            The gradient is not finite.
         """
-        slot = self._next()
-        assert slot not in self._order, "push without reserve"
-        first, last = 1 + 2 * slot, 3 + 2 * slot
-        stop = max([last, *(3 + 2 * other for other in self._order)])
-        rows = products(self.rows[1:stop], self.rows[first:last], None)
-        ss, sy, yy = rows[first - 1, 0], rows[first - 1, 1], rows[first, 1]
-        if not np.isfinite([ss, sy, yy]).all():
-            raise FloatingPointError("the gradient has values that are not finite")
+        self.clear()
+        self._take(x, x, gradient, -1)
+
+    def learn(self, x: Tensor, last: Tensor, gradient: Tensor) -> bool:
+        """Take the gradient after the step from `last` to `x`, and their pair if it has positive curvature.
+
+        The pair takes the place of the oldest one when the ring is full.
+
+        Raises
+        ------
+        FloatingPointError
+            The gradient is not finite.
+        """
+        unused = [slot for slot in range(self.size) if slot not in self._order]
+        slot = unused[0] if unused else self._order.pop(0)
+        self._take(x, last, gradient, slot)
+        s, y = 1 + 2 * slot, 2 + 2 * slot
+        ss, sy, yy = self._whole[s, s], self._whole[s, y], self._whole[y, y]
         if not sy > CURVATURE * np.sqrt(ss * yy):
             return False
-        self._gram[1:stop, first:last] = rows
-        self._gram[first:last, 1:stop] = rows.T
         self._order.append(slot)
         return True
 
-    def coefficients(self, products: Products, free: Tensor) -> NDArray[np.float64] | None:
+    def _take(self, x: Tensor, last: Tensor, gradient: Tensor, slot: int) -> None:
+        count = len(self.rows)
+        old = np.array([row for j in sorted(self._order) for row in (1 + 2 * j, 2 + 2 * j)], dtype=np.int64)
+        point, before, slope = (tensor.view(self.rows.shape[1:]) for tensor in (x, last, gradient))
+
+        def work(plane: int) -> NDArray[np.float64]:
+            sums = sweeps.learn(self.rows, plane, slot, old, point, before, slope)
+            return np.concatenate([sums.found, sums.products.ravel(), sums.changes.ravel()])
+
+        own = self._map(work, range(len(point)))
+        every = self._gather(np.array(own).reshape(len(own), 3 + count * (5 + count)))
+        if not np.isfinite(every[:, 2]).all():
+            raise FloatingPointError("the gradient has values that are not finite")
+        self.projected_gradient, self.largest_free = (float(every[:, k].max(initial=0.0)) for k in (0, 1))
+        sums = every[:, 3:].sum(axis=0)
+        products, changes = sums[: 5 * count].reshape(count, 5), sums[5 * count :].reshape(count, count)
+        if slot >= 0:
+            self._free += np.tril(changes) + np.tril(changes, -1).T
+            s, y = 1 + 2 * slot, 2 + 2 * slot
+            for matrix, first in ((self._whole, 0), (self._free, 2)):
+                matrix[:, [s, y]] = products[:, first : first + 2]
+                matrix[[s, y], :] = products[:, first : first + 2].T
+                matrix[s, y] = matrix[y, s]
+        self._free[:, 0] = self._free[0, :] = products[:, 4]
+
+    def coefficients(self) -> list[tuple[int, float]] | None:
         """Coefficients c of the direction d_F = sum_i c_i rows_i on the free set F; None when there is none.
 
         d_F = -B_FF^-1 g_F with B = theta I - W M W^T, W = [Y, theta S] (Byrd, Nocedal and Schnabel 1994),
         restricted to F: by Sherman, Morrison and Woodbury d_F = -g_F / theta - W_F (M^-1 - W_F^T W_F /
-        theta)^-1 W_F^T g_F / theta^2. One pass over the history, for the Gram matrix of the free parts of all
-        rows. Should the matrix of coefficients be ill-conditioned or the direction no descent, fewer pairs
-        are tried, the newest: this costs no further pass.
-
-        Parameters
-        ----------
-        free
-            bool (planes, ...), the free set.
+        theta)^-1 W_F^T g_F / theta^2. Should the matrix of coefficients be ill-conditioned or the direction no
+        descent, fewer pairs are tried, the newest.
 
         Returns
         -------
-        float64 array (2 size + 1,) or None
+        list of (row, coefficient), or None
             None without pairs, or when no number of pairs gives a direction of descent.
         """
-        if not self._order:
-            return None
-        used = self.rows[: 3 + 2 * max(self._order)]
-        masked = products(used, used, free)
         order: Sequence[int] = self._order
         while order:
-            c = self._solve(masked, order)
+            c = self._solve(order)
             if c is not None:
-                return c
+                return [(row, float(value)) for row, value in enumerate(c) if value != 0]
             order = order[(len(order) + 1) // 2 :]
         return None
 
-    def _solve(self, masked: NDArray[np.float64], order: Sequence[int]) -> NDArray[np.float64] | None:
-        k = len(order)
+    def move(self, x: Tensor, coefficients: Sequence[tuple[int, float]], step: float, trial: Tensor) -> float:
+        """Write the trial point `step` along the direction of the coefficients; return g · (trial − x).
+
+        Where a variable is not free the direction is the way to its bound.
+        """
+        point, there = x.view(self.rows.shape[1:]), trial.view(self.rows.shape[1:])
+        chosen = list(coefficients)
+
+        def work(plane: int) -> float:
+            return sweeps.move(self.rows, plane, chosen, step, point, there)
+
+        slopes = self._map(work, range(len(point)))
+        return float(self._gather(np.array(slopes, dtype=np.float64).reshape(-1, 1)).sum())
+
+    def _solve(self, order: Sequence[int]) -> NDArray[np.float64] | None:
+        k, whole, free = len(order), self._whole, self._free
         s = 1 + 2 * np.asarray(order)
         y = s + 1
         ys = np.concatenate([y, s])
-        SY = self._gram[np.ix_(s, y)]
-        SS = self._gram[np.ix_(s, s)]
-        theta = self._gram[y[-1], y[-1]] / SY[-1, -1]
+        SY = whole[np.ix_(s, y)]
+        SS = whole[np.ix_(s, s)]
+        theta = whole[y[-1], y[-1]] / SY[-1, -1]
         D, L = np.diag(np.diag(SY)), np.tril(SY, -1)
         scale = np.concatenate([np.ones(k), np.full(k, theta)])  # of the columns of W
         A = np.block([[-D, L.T], [L, theta * SS]])
-        A -= scale[:, None] * masked[np.ix_(ys, ys)] * scale / theta
+        A -= scale[:, None] * free[np.ix_(ys, ys)] * scale / theta
         # Pairs of very different length are no ill-conditioning: bring all columns of W to unit length.
-        unit = 1 / (scale * np.sqrt(np.diag(self._gram)[ys]))
+        unit = 1 / (scale * np.sqrt(np.diag(whole)[ys]))
         A *= unit[:, None] * unit * theta
         if not np.isfinite(A).all() or np.linalg.cond(A) > CONDITION:
             return None
-        z = np.linalg.solve(A, unit * scale * masked[ys, 0]) * unit * scale / theta
-        c = np.zeros(2 * self.size + 1)
-        c[0] = -1 / theta
-        c[ys] = -z
-        # Slope and length of the direction follow from the same Gram matrix.
-        n = masked.shape[0]
-        slope = float(c[:n] @ masked[:, 0])
-        length = float(c[:n] @ masked @ c[:n])
-        if not slope <= -DESCENT * np.sqrt(max(length, 0.0) * masked[0, 0]):
+        z = np.linalg.solve(A, unit * scale * free[ys, 0]) * unit * scale / theta
+        # Slope and length of the direction follow from the same products.
+        used = np.concatenate([[0], ys])
+        c = np.concatenate([[-1 / theta], -z])
+        slope = float(c @ free[used, 0])
+        length = float(c @ free[np.ix_(used, used)] @ c)
+        if not slope <= -DESCENT * np.sqrt(max(length, 0.0) * free[0, 0]):
             return None
-        return c
+        result = np.zeros(len(self.rows))
+        result[used] = c
+        return result

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mcrdist.optimize.products import Map, Products
+from mcrdist.optimize.planes import Gather, Map
 
 WINDOW = 10  # iterations over which the relative decrease is measured
 
@@ -25,6 +26,8 @@ class Options:
     ----------
     history
         Curvature pairs kept; each takes two fields of memory.
+    history_dtype
+        In which they are kept: that of the field by default; bfloat16 halves those of a float32 field.
     iterations
         Cap.
     relative_decrease
@@ -38,6 +41,7 @@ class Options:
     iterations: int = 300
     relative_decrease: float = 1e-4
     projected_gradient: float = 0.0
+    history_dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Minimizer(Protocol):
         self,
         function: Function,
         x: Tensor,
-        products: Products,
+        gather: Gather = ...,
         options: Options | None = None,
         callback: Callback | None = None,
         planes_map: Map = ...,
@@ -153,17 +157,17 @@ class Progress:
         return None
 
 
-def projected_gradient(x: Tensor, gradient: Tensor, products: Products, planes_map: Map) -> float:
+def projected_gradient(x: Tensor, gradient: Tensor, gather: Gather, planes_map: Map) -> float:
     """Largest |x - P(x - g)| over all ranks, without the cancellation that hides small gradients."""
 
     def largest(p: int) -> Tensor:
         g = gradient[p]
         return torch.where(g > 0, torch.minimum(g, x[p]), torch.minimum(-g, 1 - x[p])).max()
 
-    return maximum(x, largest, products, planes_map)
+    return maximum(x, largest, gather, planes_map)
 
 
-def maximum(x: Tensor, of_plane: Callable[[int], Tensor], products: Products, planes_map: Map) -> float:
-    """Maximum over the planes of all ranks; at least 0, so that ranks without planes have one too."""
-    values = planes_map(of_plane, range(x.shape[0]))
-    return products.maximum(torch.stack([x.new_zeros(()), *values]))
+def maximum(x: Tensor, of_plane: Callable[[int], Tensor], gather: Gather, planes_map: Map) -> float:
+    """Maximum over the planes of all ranks, at least 0; NaN if one is NaN."""
+    values = planes_map(lambda p: float(of_plane(p)), range(x.shape[0]))
+    return float(gather(np.array(values, dtype=np.float64).reshape(-1, 1)).max(initial=0.0))

@@ -21,7 +21,7 @@ from mcrdist.optimize.minimizer import (
     State,
     projected_gradient,
 )
-from mcrdist.optimize.products import Map, Products, serial_map
+from mcrdist.optimize.planes import Gather, Map, alone, serial_map
 
 #: No cap of SciPy's own: the iterations are counted here.
 UNLIMITED = 2**31 - 1
@@ -30,7 +30,7 @@ UNLIMITED = 2**31 - 1
 def minimize(
     function: Function,
     x: Tensor,
-    products: Products,
+    gather: Gather = alone,
     options: Options | None = None,
     callback: Callback | None = None,
     planes_map: Map = serial_map,
@@ -47,7 +47,7 @@ def minimize(
     FloatingPointError
         Loss or gradient are not finite.
     """
-    return _Bridge(function, x, products, options or Options(), callback, planes_map).run(memory)
+    return _Bridge(function, x, gather, options or Options(), callback, planes_map).run(memory)
 
 
 class _Bridge:
@@ -57,12 +57,12 @@ class _Bridge:
         self,
         function: Function,
         x: Tensor,
-        products: Products,
+        gather: Gather,
         options: Options,
         callback: Callback | None,
         planes_map: Map,
     ) -> None:
-        self.function, self.x, self.products = function, x.clamp_(0, 1), products
+        self.function, self.x, self.gather = function, x.clamp_(0, 1), gather
         self.options, self.planes_map = options, planes_map
         self.progress = Progress(options, callback)
         self.gradient = torch.empty(0)
@@ -123,7 +123,7 @@ class _Bridge:
         self.stop = self.progress.stop(self._state())
 
     def _state(self) -> State:
-        norm = projected_gradient(self.x, self.gradient, self.products, self.planes_map)
+        norm = projected_gradient(self.x, self.gradient, self.gather, self.planes_map)
         return State(self.iteration, self.loss, self.evaluations, norm, 1.0, self.x, self._memory)
 
     def _memory(self) -> Memory:

@@ -20,8 +20,9 @@ class SlabFFT:
     """Real DFT of a slab-distributed field: planes (y, x) at home, lines along z on the owners of y-rows.
 
     Every one-dimensional transform is part of a call of fixed shape, one plane or one row of the spectrum,
-    so the result is bit for bit the same on any number of ranks and threads. A rank holds about three times
-    its share of the spectrum. On a GPU the transforms themselves are done by the CPU.
+    so the result is bit for bit the same on any number of ranks and threads. Besides the field and the result a
+    rank holds its share of the spectrum, and among several ranks about three times that. On a GPU the transforms
+    themselves are done by the CPU.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ class SlabFFT:
     def __init__(self, slab: Slab) -> None:
         self.slab = slab
 
-    def filter(self, field: Tensor, transfer: Transfer) -> Tensor:
+    def filter(self, field: Tensor, transfer: Transfer, out: Tensor | None = None) -> Tensor:
         """Multiply the spectrum of a field with a transfer function. Collective.
 
         Parameters
@@ -42,6 +43,8 @@ class SlabFFT:
         transfer : callable (ys: range) -> array (nz, len(ys), nx // 2 + 1)
             Real or complex, for the modes ky in `ys` in the order of ``numpy.fft.fftfreq``, all kz likewise,
             and kx as in ``numpy.fft.rfftfreq``. It is called for one row at a time, from several threads.
+        out : tensor, optional
+            Where the result goes; it may be `field`.
 
         Returns
         -------
@@ -62,6 +65,7 @@ class SlabFFT:
         pairs = torch.view_as_real(torch.from_numpy(local)).to(comm.device)
         cuts, shape = slab.owners[1], pairs.shape
         part = slab.whole(slab.gather(pairs, 1, cuts).wait(), 1, cuts, shape).cpu()
+        del pairs
         rows = torch.view_as_complex(part).numpy()  # (nz, own y, nx // 2 + 1)
 
         def along_z(index: int) -> None:
@@ -76,10 +80,10 @@ class SlabFFT:
             home = slab.scatter(part.to(comm.device), 1, cuts, shape)
             for piece, cut in zip(slab.returned(home, 1, cuts, shape), cuts, strict=True):
                 local[:, cut.start : cut.stop] = torch.view_as_complex(piece.cpu()).numpy()
-        result = np.empty(real.shape, dtype=real.dtype)
+        result = torch.empty_like(field) if out is None else out
 
         def inverse(z: int) -> None:
-            result[z] = scipy.fft.irfft2(local[z], s=(ny, nx))
+            result[z] = torch.from_numpy(scipy.fft.irfft2(local[z], s=(ny, nx)))
 
         slab.workers.map(inverse, range(slab.planes))
-        return torch.from_numpy(result).to(field.device)
+        return result
