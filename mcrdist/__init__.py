@@ -29,6 +29,7 @@ __all__ = [
     "__version__",
     "characterize",
     "doctor",
+    "export",
     "open",
     "plan",
     "reconstruct",
@@ -108,6 +109,19 @@ def plan(*overrides: str, **settings: Any) -> Plan:
     from mcrdist.plan import plan as make
 
     return make(plan_from_mapping(mapping("plan", overrides, settings)))
+
+
+def export(*overrides: str, **settings: Any) -> list[Path]:
+    """Write a volume as ``mcrdist.export("run.dir=out", format="vti")`` and return the files.
+
+    Takes ``run={"dir": …}`` or ``volume={"path": …}``, ``format=…`` and ``output={"path": …}``, or the same as on the
+    command line; see ``conf/export.yaml``.
+    """
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import export_from_mapping
+    from mcrdist.export import export as conduct
+
+    return conduct(export_from_mapping(mapping("export", overrides, settings)))
 
 
 def open(path: str | os.PathLike[str]) -> Run:

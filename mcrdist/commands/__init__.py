@@ -11,11 +11,12 @@ from mcrdist.errors import InputError
 VERBS = {
     "reconstruct": "make a volume from a micrograph, or from one a direction",
     "characterize": "write the statistics of a micrograph, with a picture of them",
+    "export": "write a volume in the format of another program",
     "plan": "tell what a run would need: memory, network, time, disk",
     "weights": "get the network that Gram matrices need, once, and keep it",
     "doctor": "check versions, devices, memory, disk, and two processes talking to each other",
 }
-CONFIGURED = ("reconstruct", "characterize", "plan", "weights")  # verbs with a conf/VERB.yaml
+CONFIGURED = tuple(verb for verb in VERBS if verb != "doctor")  # verbs with a conf/VERB.yaml
 MULTIRUN = ("-m", "--multirun")  # options of reconstruct: a run for every combination of values
 
 _EXAMPLES = {
@@ -31,6 +32,10 @@ _EXAMPLES = {
   mcrdist plan volume.size=512
   mcrdist plan volume.size=2048 ranks=64 device=h100
   mcrdist plan volume.size=1024 ranks=4 threads=8 hardware.memory=32GiB hardware.network=12.5e9""",
+    "export": """\
+  mcrdist export run.dir=out format=vti
+  mcrdist export run.dir=out format=stl volume.phase=1 output.path=pores.stl
+  mcrdist export volume.path=ct.tif volume.voxel_size=0.5 format=hdf5""",
     "weights": """\
   mcrdist weights
   mcrdist weights weights.source=torchvision

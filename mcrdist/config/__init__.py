@@ -35,13 +35,16 @@ from mcrdist.config.sections import (
     VolumeConfig,
     WeightsConfig,
 )
+from mcrdist.config.volumes import EXPORT, FORMATS, ExportConfig, VolumeSourceConfig
 from mcrdist.errors import InputError
 
 __all__ = [
     "AXES",
+    "FORMATS",
     "CharacterizeConfig",
     "ConditioningConfig",
     "DescriptorConfig",
+    "ExportConfig",
     "InitialConfig",
     "InterpolateConfig",
     "LevelsConfig",
@@ -56,8 +59,10 @@ __all__ = [
     "RuntimeConfig",
     "TargetConfig",
     "VolumeConfig",
+    "VolumeSourceConfig",
     "WeightsConfig",
     "characterize_from_mapping",
+    "export_from_mapping",
     "from_mapping",
     "keys",
     "plan_from_mapping",
@@ -205,7 +210,13 @@ _WEIGHTS = Section(
     {"weights": section(WeightsConfig)}, lambda given, key: given.get("weights", WeightsConfig())
 )
 
-_VERBS = {"reconstruct": _RECONSTRUCT, "characterize": _CHARACTERIZE, "weights": _WEIGHTS, "plan": PLAN}
+_VERBS = {
+    "reconstruct": _RECONSTRUCT,
+    "characterize": _CHARACTERIZE,
+    "weights": _WEIGHTS,
+    "plan": PLAN,
+    "export": EXPORT,
+}
 
 
 def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
@@ -238,6 +249,13 @@ def characterize_from_mapping(mapping: Mapping[str, Any]) -> CharacterizeConfig:
 def weights_from_mapping(mapping: Mapping[str, Any]) -> WeightsConfig:
     """Return the validated configuration of `mcrdist weights`; see :func:`from_mapping`."""
     config: WeightsConfig = _WEIGHTS(mapping, "")
+    return config
+
+
+def export_from_mapping(mapping: Mapping[str, Any]) -> ExportConfig:
+    """Return the validated configuration of an export; see :func:`from_mapping`."""
+    verify("export", mapping)
+    config: ExportConfig = EXPORT(mapping, "")
     return config
 
 
