@@ -35,7 +35,7 @@ from mcrdist.config.sections import (
     VolumeConfig,
     WeightsConfig,
 )
-from mcrdist.config.volumes import EXPORT, FORMATS, ExportConfig, VolumeSourceConfig
+from mcrdist.config.volumes import EXPORT, FORMATS, VIEW, ExportConfig, ViewConfig, VolumeSourceConfig
 from mcrdist.errors import InputError
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "RunConfig",
     "RuntimeConfig",
     "TargetConfig",
+    "ViewConfig",
     "VolumeConfig",
     "VolumeSourceConfig",
     "WeightsConfig",
@@ -68,6 +69,7 @@ __all__ = [
     "plan_from_mapping",
     "to_mapping",
     "verify",
+    "view_from_mapping",
     "weights_from_mapping",
 ]
 
@@ -216,6 +218,7 @@ _VERBS = {
     "weights": _WEIGHTS,
     "plan": PLAN,
     "export": EXPORT,
+    "view": VIEW,
 }
 
 
@@ -256,6 +259,13 @@ def export_from_mapping(mapping: Mapping[str, Any]) -> ExportConfig:
     """Return the validated configuration of an export; see :func:`from_mapping`."""
     verify("export", mapping)
     config: ExportConfig = EXPORT(mapping, "")
+    return config
+
+
+def view_from_mapping(mapping: Mapping[str, Any]) -> ViewConfig:
+    """Return the validated configuration of the viewer; see :func:`from_mapping`."""
+    verify("view", mapping)
+    config: ViewConfig = VIEW(mapping, "")
     return config
 
 

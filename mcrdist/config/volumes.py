@@ -58,6 +58,14 @@ class ExportConfig:
     smoothing: float = 0.6
 
 
+@dataclass(frozen=True)
+class ViewConfig:
+    """What `mcrdist view` needs; port 0 is any that is free."""
+
+    volume: VolumeSourceConfig
+    port: int = 0
+
+
 _RUN = Section(
     {"dir": text("the path of a run directory", optional=True, example="out")}, lambda given, key: given
 )
@@ -117,4 +125,13 @@ EXPORT = Section(
         "output": _OUTPUT,
     },
     _build_export,
+)
+
+VIEW = Section(
+    {
+        "run": _RUN,
+        "volume": volume_section(),
+        "port": integer(0, 65535, example="8080"),
+    },
+    lambda given, key: ViewConfig(source_of(given, "view"), **given),
 )

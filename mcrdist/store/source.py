@@ -87,19 +87,28 @@ class Source:
         InputError
             They are damaged, or were never written.
         """
-        try:
-            block = np.ascontiguousarray(self.array[start:stop], dtype=self.dtype)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(
-                f"{self.path}: expected planes {start} to {stop - 1}, found them damaged ({error}); restore the "
-                "file from a copy"
-            ) from error
+        block = self.part(slice(start, stop))
         if self.ours and ((block == MISSING).any() if block.dtype.kind == "u" else np.isnan(block).any()):
             raise InputError(
                 f"{self.path}: expected a whole volume, found planes {start} to {stop - 1} not written; the run "
                 "was interrupted: run it again"
             )
         return block
+
+    def part(self, selection: Any) -> NDArray[Any]:
+        """What a selection of the array holds, in C order, written or not.
+
+        Raises
+        ------
+        InputError
+            It is damaged.
+        """
+        try:
+            return np.ascontiguousarray(self.array[selection], dtype=self.dtype)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise InputError(
+                f"{self.path}: expected voxels, found a damaged part ({error}); restore the file from a copy"
+            ) from error
 
     def slabs(self, planes: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
         """The first plane and the voxels of slabs, one after the other."""
