@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcrdist.config import (
+    analyze_from_mapping,
     characterize_from_mapping,
     export_from_mapping,
     from_mapping,
@@ -211,7 +212,11 @@ def test_yaml_and_dataclasses_have_the_same_keys_and_defaults() -> None:
 
 
 def test_settings_of_finished_volumes_are_the_same_in_yaml() -> None:
-    for verb, read in (("export", export_from_mapping), ("view", view_from_mapping)):
+    for verb, read in (
+        ("export", export_from_mapping),
+        ("view", view_from_mapping),
+        ("analyze", analyze_from_mapping),
+    ):
         written = yaml.safe_load((CONF / f"{verb}.yaml").read_text(encoding="utf-8"))
         assert _leaves(written) == set(keys(verb))
         form = {"format": "tiff"} if verb == "export" else {}

@@ -11,6 +11,7 @@ from mcrdist.errors import InputError
 VERBS = {
     "reconstruct": "make a volume from a micrograph, or from one a direction",
     "characterize": "write the statistics of a micrograph, with a picture of them",
+    "analyze": "measure a volume: what was prescribed, and what was not",
     "view": "look at a volume in a browser: slices and surfaces",
     "export": "write a volume in the format of another program",
     "plan": "tell what a run would need: memory, network, time, disk",
@@ -33,6 +34,10 @@ _EXAMPLES = {
   mcrdist plan volume.size=512
   mcrdist plan volume.size=2048 ranks=64 device=h100
   mcrdist plan volume.size=1024 ranks=4 threads=8 hardware.memory=32GiB hardware.network=12.5e9""",
+    "analyze": """\
+  mcrdist analyze run.dir=out
+  mcrdist analyze volume.path=ct.tif volume.phase=1 output.dir=ct_analysis
+  mcrdist analyze run.dir=out dask.scheduler=tcp://node1:8786""",
     "view": """\
   mcrdist view run.dir=out
   mcrdist view volume.path=ct.tif port=8080""",

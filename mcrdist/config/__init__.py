@@ -35,14 +35,26 @@ from mcrdist.config.sections import (
     VolumeConfig,
     WeightsConfig,
 )
-from mcrdist.config.volumes import EXPORT, FORMATS, VIEW, ExportConfig, ViewConfig, VolumeSourceConfig
+from mcrdist.config.volumes import (
+    ANALYZE,
+    EXPORT,
+    FORMATS,
+    VIEW,
+    AnalyzeConfig,
+    DaskConfig,
+    ExportConfig,
+    ViewConfig,
+    VolumeSourceConfig,
+)
 from mcrdist.errors import InputError
 
 __all__ = [
     "AXES",
     "FORMATS",
+    "AnalyzeConfig",
     "CharacterizeConfig",
     "ConditioningConfig",
+    "DaskConfig",
     "DescriptorConfig",
     "ExportConfig",
     "InitialConfig",
@@ -62,6 +74,7 @@ __all__ = [
     "VolumeConfig",
     "VolumeSourceConfig",
     "WeightsConfig",
+    "analyze_from_mapping",
     "characterize_from_mapping",
     "export_from_mapping",
     "from_mapping",
@@ -219,6 +232,7 @@ _VERBS = {
     "plan": PLAN,
     "export": EXPORT,
     "view": VIEW,
+    "analyze": ANALYZE,
 }
 
 
@@ -259,6 +273,13 @@ def export_from_mapping(mapping: Mapping[str, Any]) -> ExportConfig:
     """Return the validated configuration of an export; see :func:`from_mapping`."""
     verify("export", mapping)
     config: ExportConfig = EXPORT(mapping, "")
+    return config
+
+
+def analyze_from_mapping(mapping: Mapping[str, Any]) -> AnalyzeConfig:
+    """Return the validated configuration of an analysis; see :func:`from_mapping`."""
+    verify("analyze", mapping)
+    config: AnalyzeConfig = ANALYZE(mapping, "")
     return config
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcrdist.config.kinds import choice, integer, number, text
+from mcrdist.config.kinds import boolean, choice, integer, number, text
 from mcrdist.config.micrograph import UNITS
-from mcrdist.config.schema import INVALID, Check, Section, checks_of, setting, show
+from mcrdist.config.schema import INVALID, Check, Section, checks_of, section, setting, show
 from mcrdist.errors import InputError
 
 #: By name, what a volume can be written as.
@@ -64,6 +64,27 @@ class ViewConfig:
 
     volume: VolumeSourceConfig
     port: int = 0
+
+
+@dataclass(frozen=True)
+class DaskConfig:
+    """Where an analysis runs: at a scheduler's address, or on workers of this machine."""
+
+    scheduler: str | None = setting(
+        text("the address of a scheduler", optional=True, example="tcp://node1:8786"), None
+    )
+    workers: int | None = setting(integer(1, 4096, optional=True, example="4"), None)
+    processes: bool = setting(boolean(), False)
+
+
+@dataclass(frozen=True)
+class AnalyzeConfig:
+    """What `mcrdist analyze` needs."""
+
+    volume: VolumeSourceConfig
+    dask: DaskConfig = DaskConfig()
+    lags: int | None = None
+    dir: str | None = None
 
 
 _RUN = Section(
@@ -134,4 +155,29 @@ VIEW = Section(
         "port": integer(0, 65535, example="8080"),
     },
     lambda given, key: ViewConfig(source_of(given, "view"), **given),
+)
+
+
+def _build_analyze(given: dict[str, Any], key: str) -> AnalyzeConfig:
+    volume = source_of(given, "analyze")
+    if volume.image != "phase":
+        raise InputError(
+            "volume.image: expected phase, found field; labels are analysed, not the relaxed field"
+        )
+    output = given.get("output", {})
+    return AnalyzeConfig(volume, given.get("dask", DaskConfig()), given.get("lags"), output.get("dir"))
+
+
+ANALYZE = Section(
+    {
+        "run": _RUN,
+        "volume": volume_section(),
+        "lags": integer(1, optional=True, example="32"),
+        "dask": section(DaskConfig),
+        "output": Section(
+            {"dir": text("the path of a new directory", optional=True, example="analysis")},
+            lambda given, key: given,
+        ),
+    },
+    _build_analyze,
 )

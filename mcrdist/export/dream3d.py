@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcrdist.config import ExportConfig
-from mcrdist.export.library import library
+from mcrdist.extras import library
 from mcrdist.store.source import Source
 
 _CONTAINER = "ImageDataContainer"
@@ -24,7 +24,7 @@ def write(source: Source, parts: Sequence[Path], paths: Sequence[Path], config: 
 
     Values that are not labels are written as "Field".
     """
-    h5py = library("h5py", "format=hdf5")
+    h5py = library("h5py", "format=hdf5", "export")
     labels = source.dtype.kind != "f"
     name, dtype = ("Phases", np.dtype(np.int32)) if labels else ("Field", np.dtype(np.float32))
     highest = 0

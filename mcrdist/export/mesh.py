@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mcrdist.config import ExportConfig
 from mcrdist.errors import InputError
-from mcrdist.export.library import library
+from mcrdist.extras import library
 from mcrdist.store.source import Source
 
 #: Memory that a voxel takes while meshio writes it, measured, with some room.
@@ -22,7 +22,7 @@ _CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1
 
 def write(source: Source, parts: Sequence[Path], paths: Sequence[Path], config: ExportConfig) -> None:
     """Write an element a voxel, all phases or one, with a set of elements for each ("PHASE1")."""
-    meshio = library("meshio", f"format={config.format}")
+    meshio = library("meshio", f"format={config.format}", "export")
     if source.dtype.kind == "f":
         raise InputError(
             f"format: expected labels for {config.format}, found {source.dtype}; use volume.image=phase"
