@@ -16,22 +16,19 @@ from mcrdist.analysis.material import AXES, Phase, phases
 from mcrdist.analysis.pictures import COLOURS
 from mcrdist.analysis.report import write as write_report
 from mcrdist.analysis.volume import image
-from mcrdist.analysis.volume.clusters import Clusters, clusters
-from mcrdist.analysis.volume.survey import Survey, survey, tasks
+from mcrdist.analysis.volume.clusters import Clusters, join
+from mcrdist.analysis.volume.survey import Survey, block_tasks, label_block, survey, tasks
 from mcrdist.analysis.volume.table import Row, as_csv, rows
 from mcrdist.analysis.volume.workers import in_order, workers
 from mcrdist.analysis.words import number
 from mcrdist.config import AnalyzeConfig, VolumeSourceConfig
 from mcrdist.errors import InputError
-from mcrdist.extras import library
 from mcrdist.store.metadata import short_unit
 from mcrdist.store.run import ANALYSIS, REPORT, Run, finite, write_atomically
 from mcrdist.store.source import Source, open_source
 
 #: The window of S2 in space unless told otherwise: its cost grows with it.
 _LAGS = 32
-#: Voxels along the edges of a block that is labelled for clusters.
-_BLOCK = (64, 256, 256)
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,9 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
             one = survey(source, todo, in_order(client, f"phase {phase.label}"))
             if not one.functionals["volume_fraction"]:
                 raise InputError(f"volume.phase: expected a phase of {source.path}, found no {phase.label}")
-            parts = clusters(_lazily(source, config.volume, phase.label), source.ours)
+            blocks = block_tasks(config.volume, source, phase.label)
+            labelled = in_order(client, f"phase {phase.label} clusters")(label_block, blocks)
+            parts = join({task.index: part for task, part in zip(blocks, labelled, strict=True)}, source.ours)
             beside, paths = image.measure(targets, phase, lags)
             unit = short_unit(source.unit)
             norms = {axis: {name: _norm(v) for name, v in named.items()} for axis, named in wanted.items()}
@@ -167,23 +166,6 @@ def _norm(target: NDArray[Any]) -> float:
     if values.ndim == 3:
         return float(np.linalg.norm(values, axis=(1, 2)).mean())
     return float(np.linalg.norm(values)) if values.ndim == 2 else float(np.abs(values).mean())
-
-
-def _lazily(source: Source, config: VolumeSourceConfig, label: int) -> Any:
-    """The phase as a dask array of bool, each block read where it is needed."""
-    array = library("dask.array", "mcrdist analyze", "analysis")
-    chunks = [_cut(n, most) for n, most in zip(source.shape, _BLOCK, strict=True)]
-    return array.map_blocks(_read, config, label, chunks=tuple(chunks), dtype=bool)
-
-
-def _cut(length: int, most: int) -> tuple[int, ...]:
-    return tuple(min(most, length - start) for start in range(0, length, most))
-
-
-def _read(config: VolumeSourceConfig, label: int, block_info: Any = None) -> NDArray[np.bool_]:
-    where = block_info[None]["array-location"]
-    part = open_source(config).part(tuple(slice(start, stop) for start, stop in where))
-    return np.asarray(part == label)
 
 
 def _curves(

@@ -25,7 +25,6 @@ from mcrdist.store import Run
 from mcrdist.store.source import open_source
 
 distributed = pytest.importorskip("distributed")
-pytest.importorskip("dask_image")
 
 ONE = {"workers": 1}
 

@@ -10,11 +10,10 @@ from fake_run import smooth_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import ndimage
 from skimage.measure import euler_number
 
 from mcrdist.analysis.volume.chords import chords, lineal_path, mean_chord
-from mcrdist.analysis.volume.clusters import clusters
+from mcrdist.analysis.volume.clusters import Clusters, join, label
 from mcrdist.analysis.volume.lags import correlation, pair_counts, ranges
 from mcrdist.analysis.volume.minkowski import configurations, directions, functionals
 from mcrdist.analysis.volume.prescribed import repetition
@@ -149,43 +148,48 @@ def test_repetition_finds_a_copy() -> None:
     assert np.isnan(repetition(power, 8, (32, 32), 16))
 
 
-@pytest.mark.parametrize("chunks", [(20, 18, 16), (7, 18, 5)])
-def test_clusters_in_any_blocks(chunks: tuple[int, int, int]) -> None:
-    array = pytest.importorskip("dask.array")
+def clusters(volume: np.ndarray, edges: tuple[int, int, int], periodic: bool) -> Clusters:
+    """Of a volume that was cut into blocks."""
+    counts = [range(-(-n // edge)) for n, edge in zip(volume.shape, edges, strict=True)]
+    blocks = {}
+    for index in itertools.product(*counts):
+        part = tuple(slice(k * edge, (k + 1) * edge) for k, edge in zip(index, edges, strict=True))
+        blocks[index] = label(volume[part])
+    return join(blocks, periodic)
+
+
+@pytest.mark.parametrize("edges", [(20, 18, 16), (7, 18, 5)])
+@pytest.mark.parametrize("wrap", [None, (0, 1, 2)])
+def test_clusters_are_those_of_dask_image(edges: tuple[int, int, int], wrap: tuple[int, ...] | None) -> None:
+    ndmeasure, array = pytest.importorskip("dask_image.ndmeasure"), pytest.importorskip("dask.array")
     volume = phase((20, 18, 16), 1.0, 0.3)
-    labels, number = ndimage.label(volume)
-    open_ = clusters(array.from_array(volume, chunks), False)
-    assert open_.number == number
-    assert open_.largest == pytest.approx(np.bincount(labels.ravel())[1:].max() / volume.sum())
-    found = clusters(array.from_array(volume, chunks), True)
-    parent = list(range(number + 1))
-
-    def root(k: int) -> int:
-        while parent[k] != k:
-            k = parent[k]
-        return k
-
-    for axis in range(3):
-        first, last = np.take(labels, 0, axis), np.take(labels, -1, axis)
-        for a, b in zip(first[(first > 0) & (last > 0)], last[(first > 0) & (last > 0)], strict=True):
-            parent[root(int(a))] = root(int(b))
-    assert found.number == len({root(k) for k in range(1, number + 1)})
+    labels, number = ndmeasure.label(array.from_array(volume, (10, 18, 16)), wrap_axes=wrap)
+    found = clusters(volume, edges, wrap is not None)
+    sizes = np.bincount(np.asarray(labels).ravel())[1:]
+    assert found.number == int(number) == (sizes > 0).sum()
+    assert found.largest == sizes.max() / volume.sum()
+    for axis, name in enumerate("zyx"):
+        others = tuple(k for k in range(3) if k != axis) if wrap else None
+        labels, _ = ndmeasure.label(array.from_array(volume, (10, 18, 16)), wrap_axes=others)
+        labels = np.asarray(labels)
+        ends = np.intersect1d(np.take(labels, 0, axis), np.take(labels, -1, axis))
+        assert found.percolating[name] == np.isin(labels, ends[ends > 0]).sum() / volume.sum()
 
 
 def test_percolation_along_one_axis_only() -> None:
-    array = pytest.importorskip("dask.array")
     rods = np.zeros((12, 10, 8), bool)
     rods[:, 2:4, 2:4] = True
     rods[5, 7, 5] = True
     for periodic in (True, False):
-        found = clusters(array.from_array(rods, (5, 5, 8)), periodic)
+        found = clusters(rods, (5, 5, 8), periodic)
         assert found.number == 2 and found.largest == 48 / 49
         assert found.percolating == {"z": 48 / 49, "y": 0.0, "x": 0.0}
-    # A helix: from z = 0 to the top only by going around along x.
+    # A stair: from z = 0 to the top only by going around along x.
     stairs = np.zeros((8, 4, 8), bool)
     for k in range(8):
         stairs[k, 1, (k + 4) % 8] = stairs[k, 1, (k + 5) % 8] = True
-    assert clusters(array.from_array(stairs, (4, 4, 4)), True).percolating["z"] == 1
-    assert clusters(array.from_array(stairs, (4, 4, 4)), False).percolating["z"] == 0
-    empty = clusters(array.from_array(np.zeros((4, 4, 4), bool), (4, 4, 4)), True)
+    assert clusters(stairs, (4, 4, 4), True).percolating["z"] == 1
+    assert clusters(stairs, (4, 4, 4), False).percolating["z"] == 0
+    empty = clusters(np.zeros((4, 4, 4), bool), (4, 2, 4), True)
     assert empty.number == 0 and empty.largest == 0
+    assert empty.percolating == {"z": 0.0, "y": 0.0, "x": 0.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.chords import lineal_path, mean_chord
+from mcrdist.analysis.volume.clusters import Index, Labelled, label
 from mcrdist.analysis.volume.lags import correlation, pair_counts
 from mcrdist.analysis.volume.minkowski import configurations, functionals
 from mcrdist.analysis.volume.prescribed import Planes, describe, repetition
@@ -87,7 +89,7 @@ def _block(source: Source, task: Task) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 
 def tasks(
-    config: VolumeSourceConfig, source: Source, label: int, lags: int, wanted: Mapping[str, Mapping[str, Any]]
+    config: VolumeSourceConfig, source: Source, phase: int, lags: int, wanted: Mapping[str, Mapping[str, Any]]
 ) -> list[Task]:
     """All tasks of a phase; `wanted` has the targets of each direction, of every plane where they differ."""
     found = []
@@ -98,7 +100,7 @@ def tasks(
                 name: values[start:stop] if graded(name, values) else values
                 for name, values in wanted.get(axis, {}).items()
             }
-            found.append(Task(config, label, axis, start, stop, source.ours, lags, own))
+            found.append(Task(config, phase, axis, start, stop, source.ours, lags, own))
     return found
 
 
@@ -140,6 +142,34 @@ class Survey:
     def mean_chord(self, axis: str) -> float:
         """In voxels."""
         return mean_chord(self.chords[axis])
+
+
+#: Voxels along the edges of a block that is labelled for clusters.
+_BLOCK = (64, 256, 256)
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """A block of the volume to label; `index` is its place among the blocks along z, y, x."""
+
+    volume: VolumeSourceConfig
+    label: int
+    index: Index
+    edges: Index = _BLOCK
+
+
+def block_tasks(
+    config: VolumeSourceConfig, source: Source, phase: int, edges: Index = _BLOCK
+) -> list[BlockTask]:
+    """A task for every block."""
+    z, y, x = (range(-(-n // edge)) for n, edge in zip(source.shape, edges, strict=True))
+    return [BlockTask(config, phase, index, edges) for index in itertools.product(z, y, x)]
+
+
+def label_block(task: BlockTask) -> Labelled:
+    """Carry out the labelling of a block, on a worker."""
+    corner = [slice(k * edge, (k + 1) * edge) for k, edge in zip(task.index, task.edges, strict=True)]
+    return label(_opened(task.volume).part(tuple(corner)) == task.label)
 
 
 Mapper = Callable[[Callable[[Task], Any], list[Task]], Iterable[Any]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,10 +49,10 @@ def workers(config: DaskConfig) -> Iterator[Any]:
         yield client
 
 
-def in_order(client: Any, title: str) -> Callable[[Callable[[Any], Any], list[Any]], Iterator[Any]]:
+def in_order(client: Any, title: str) -> Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]:
     """Return a map that sends tasks to the workers, a bounded number at a time, with a progress bar."""
 
-    def mapped(function: Callable[[Any], Any], todo: list[Any]) -> Iterator[Any]:
+    def mapped(function: Callable[[Any], Any], todo: Sequence[Any]) -> Iterator[Any]:
         threads = sum(client.nthreads().values()) or 1
         waiting: list[Any] = []
         rest = iter(todo)
