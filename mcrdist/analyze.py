@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +19,8 @@ from mcrdist.analysis.pictures import COLOURS
 from mcrdist.analysis.report import write as write_report
 from mcrdist.analysis.volume import image
 from mcrdist.analysis.volume.clusters import Clusters, join
-from mcrdist.analysis.volume.survey import Survey, block_tasks, label_block, survey, tasks
+from mcrdist.analysis.volume.pores import Distances
+from mcrdist.analysis.volume.survey import Survey, block_tasks, look_at_block, survey, tasks
 from mcrdist.analysis.volume.table import Row, as_csv, rows
 from mcrdist.analysis.volume.workers import in_order, workers
 from mcrdist.analysis.words import number
@@ -93,13 +96,15 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
             if not one.functionals["volume_fraction"]:
                 raise InputError(f"volume.phase: expected a phase of {source.path}, found no {phase.label}")
             blocks = block_tasks(config.volume, source, phase.label)
-            labelled = in_order(client, f"phase {phase.label} clusters")(label_block, blocks)
-            parts = join({task.index: part for task, part in zip(blocks, labelled, strict=True)}, source.ours)
+            mapped = in_order(client, f"phase {phase.label} clusters")(look_at_block, blocks)
+            labelled, sizes = zip(*mapped, strict=True)
+            parts = join(dict(zip((task.index for task in blocks), labelled, strict=True)), source.ours)
+            pores = functools.reduce(operator.add, sizes)
             beside, paths = image.measure(targets, phase, lags)
             unit = short_unit(source.unit)
             norms = {axis: {name: _norm(v) for name, v in named.items()} for axis, named in wanted.items()}
-            found += rows(phase.label, one, parts, source.voxel_size, unit, beside, norms, paths)
-            curves[str(phase.label)] = _curves(one, parts, norms, paths)
+            found += rows(phase.label, one, parts, pores, source.voxel_size, unit, beside, norms, paths)
+            curves[str(phase.label)] = _curves(one, parts, pores, norms, paths)
     content = {
         "volume": str(config.volume.run or config.volume.path),
         "shape": list(source.shape),
@@ -171,6 +176,7 @@ def _norm(target: NDArray[Any]) -> float:
 def _curves(
     one: Survey,
     parts: Clusters,
+    pores: Distances,
     norms: Mapping[str, Mapping[str, float]],
     paths: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, Any]:
@@ -185,4 +191,5 @@ def _curves(
         "chords": {axis: counts[1].tolist() for axis, counts in one.chords.items()},
         "s2": one.s2.tolist() if one.s2.size <= 2**16 else None,
         "clusters": asdict(parts),
+        "distances": np.trim_zeros(pores.counts, "b").tolist(),  # a bin each half voxel
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from fake_run import smooth_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 from skimage.measure import euler_number
 
 from mcrdist.analysis.volume.chords import chords, lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Clusters, join, label
 from mcrdist.analysis.volume.lags import correlation, pair_counts, ranges
 from mcrdist.analysis.volume.minkowski import configurations, directions, functionals
+from mcrdist.analysis.volume.pores import Distances, distances
 from mcrdist.analysis.volume.prescribed import repetition
 
 
@@ -66,6 +70,40 @@ def test_lamellae_and_voxels_that_are_not_cubes() -> None:
     ).sum(0) < 20.3**2
     squeezed = functionals(configurations(wrapped(sphere)), (2.0, 1.0, 1.0))
     assert squeezed["specific_surface"] * 64**3 == pytest.approx(4 * np.pi * 20.3**2, rel=0.02)
+
+
+def measured(
+    volume: np.ndarray, edges: tuple[int, int, int], size: tuple[float, ...], periodic: bool
+) -> Distances:
+    """Of all blocks together."""
+    counts = [range(0, n, edge) for n, edge in zip(volume.shape, edges, strict=True)]
+    parts = []
+    for corner in itertools.product(*counts):
+        end = [min(c + edge, n) for c, edge, n in zip(corner, edges, volume.shape, strict=True)]
+        parts.append(distances(volume.__getitem__, corner, end, volume.shape, size, periodic))
+    return functools.reduce(operator.add, parts)
+
+
+def test_distances_in_a_sphere() -> None:
+    sphere = ((np.indices((48,) * 3) - 23.0) ** 2).sum(0) < 20**2
+    found = measured(sphere, (16, 48, 48), (0.5, 0.5, 0.5), True)
+    assert found.largest == pytest.approx(10, rel=0.05)
+    assert found.mean == pytest.approx(10 / 4, rel=0.05)
+    assert found.counts.sum() == sphere.sum()
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_distances_do_not_depend_on_the_blocks(periodic: bool) -> None:
+    size = (2.0, 1.0, 1.0)
+    volume = phase((20, 24, 22), 3.0, 0.8)
+    tiled = np.tile(volume, (3, 3, 3)) if periodic else volume
+    inner = tuple(slice(n, 2 * n) for n in volume.shape) if periodic else ...
+    wanted = ndimage.distance_transform_edt(tiled, sampling=size)[inner][volume] - 0.5
+    for edges in ((20, 24, 22), (7, 24, 5)):
+        found = measured(volume, edges, size, periodic)
+        assert found.mean == pytest.approx(wanted.mean()) and found.largest == pytest.approx(wanted.max())
+    full = measured(np.ones((6, 6, 6), bool), (3, 6, 6), size, periodic)
+    assert np.isnan(full.mean)
 
 
 def brute_chords(line: np.ndarray, periodic: bool) -> list[tuple[int, bool]]:

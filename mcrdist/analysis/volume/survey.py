@@ -16,6 +16,7 @@ from mcrdist.analysis.volume.chords import lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Index, Labelled, label
 from mcrdist.analysis.volume.lags import correlation, pair_counts
 from mcrdist.analysis.volume.minkowski import configurations, functionals
+from mcrdist.analysis.volume.pores import Distances, distances
 from mcrdist.analysis.volume.prescribed import Planes, describe, repetition
 from mcrdist.config import VolumeSourceConfig
 from mcrdist.store.source import Source, open_source
@@ -166,10 +167,17 @@ def block_tasks(
     return [BlockTask(config, phase, index, edges) for index in itertools.product(z, y, x)]
 
 
-def label_block(task: BlockTask) -> Labelled:
-    """Carry out the labelling of a block, on a worker."""
-    corner = [slice(k * edge, (k + 1) * edge) for k, edge in zip(task.index, task.edges, strict=True)]
-    return label(_opened(task.volume).part(tuple(corner)) == task.label)
+def look_at_block(task: BlockTask) -> tuple[Labelled, Distances]:
+    """Label a block, and measure how far its phase is from the boundary, on a worker."""
+    source = _opened(task.volume)
+    corner = [k * edge for k, edge in zip(task.index, task.edges, strict=True)]
+    end = [min(c + edge, n) for c, edge, n in zip(corner, task.edges, source.shape, strict=True)]
+
+    def read(where: tuple[slice, ...]) -> NDArray[np.bool_]:
+        return np.asarray(source.part(where) == task.label)
+
+    own = read(tuple(slice(c, e) for c, e in zip(corner, end, strict=True)))
+    return label(own), distances(read, corner, end, source.shape, source.voxel_size, source.ours)
 
 
 Mapper = Callable[[Callable[[Task], Any], list[Task]], Iterable[Any]]

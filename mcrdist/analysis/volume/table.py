@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.clusters import Clusters
 from mcrdist.analysis.volume.lags import ranges
+from mcrdist.analysis.volume.pores import Distances
 from mcrdist.analysis.volume.survey import Survey
 
 
@@ -48,6 +49,7 @@ def rows(
     phase: int,
     survey: Survey,
     found: Clusters,
+    pores: Distances,
     voxel_size: Sequence[float],
     unit: str,
     micrograph: Mapping[str, float],
@@ -91,6 +93,8 @@ def rows(
     for axis in AXES:
         chord = survey.mean_chord(axis) * size[axis]
         out.append(Row(phase, "mean chord", axis, chord, scaled("mean_chord", axis, 1), unit))
+    out.append(Row(phase, "mean distance to the boundary", "", pores.mean, None, unit))
+    out.append(Row(phase, "radius of the largest sphere inside", "", pores.largest, None, unit))
     for axis in AXES:
         if axis in paths:
             count = min(len(paths[axis]), len(survey.lineal_path[axis]))
