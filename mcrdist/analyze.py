@@ -95,7 +95,7 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
             one = survey(source, todo, in_order(client, f"phase {phase.label}"))
             if not one.functionals["volume_fraction"]:
                 raise InputError(f"volume.phase: expected a phase of {source.path}, found no {phase.label}")
-            blocks = block_tasks(config.volume, source, phase.label)
+            blocks = block_tasks(config.volume, source, phase.label, one.shortest_chord)
             mapped = in_order(client, f"phase {phase.label} clusters")(look_at_block, blocks)
             labelled, sizes = zip(*mapped, strict=True)
             parts = join(dict(zip((task.index for task in blocks), labelled, strict=True)), source.ours)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-#: Voxels of a margin to begin with; a block whose phase reaches further takes a wider one.
-_MARGIN = 8
+from mcrdist.extras import library
+
 #: Bins of the distribution, each half a voxel wide (of its shortest side); the last holds what is beyond.
 BINS = 512
 
@@ -54,6 +53,7 @@ def distances(
     shape: Sequence[int],
     voxel_size: Sequence[float],
     periodic: bool,
+    margin: int = 8,
 ) -> Distances:
     """Measure a block.
 
@@ -68,6 +68,8 @@ def distances(
     voxel_size : (z, y, x)
     periodic : bool
         Else what lies outside is not known, and taken for neither phase nor boundary.
+    margin : int
+        Voxels around the block to begin with; where the phase reaches further, a wider one is taken.
 
     Returns
     -------
@@ -75,14 +77,15 @@ def distances(
         From centres of voxels to the faces of the nearest voxels of another phase: half a voxel less than to their
         centres.
     """
-    margin, shortest = _MARGIN, min(voxel_size)
+    edt, shortest = library("edt", "mcrdist analyze", "analysis"), min(voxel_size)
     while True:
         block, inner = _around(read, corner, end, shape, margin, periodic)
         own = block[inner]
         if block.all():  # no boundary near: further away, or nowhere
             found = np.full(int(own.sum()), np.inf)
         else:
-            found = ndimage.distance_transform_edt(block, sampling=tuple(voxel_size))[inner][own]
+            transformed = edt.edt(block, anisotropy=tuple(voxel_size), black_border=False, parallel=1)
+            found = transformed[inner][own].astype(np.float64)
         if found.max(initial=0) <= margin * shortest or margin >= max(shape):
             break
         margin *= 2

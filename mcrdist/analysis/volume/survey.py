@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -140,6 +141,11 @@ class Survey:
     lineal_path: dict[str, NDArray[np.float64]]
     repetition: dict[str, float]
 
+    @property
+    def shortest_chord(self) -> float:
+        """The mean chord along the axis where it is shortest, in voxels; infinite where no chord is whole."""
+        return float(np.nanmin([self.mean_chord(axis) for axis in AXES], initial=np.inf))
+
     def mean_chord(self, axis: str) -> float:
         """In voxels."""
         return mean_chord(self.chords[axis])
@@ -151,20 +157,25 @@ _BLOCK = (64, 256, 256)
 
 @dataclass(frozen=True)
 class BlockTask:
-    """A block of the volume to label; `index` is its place among the blocks along z, y, x."""
+    """A block of the volume to label; `index` is its place among the blocks along z, y, x.
+
+    `margin` is that of `distances`: once and a half the mean chord seldom needs a second attempt.
+    """
 
     volume: VolumeSourceConfig
     label: int
     index: Index
     edges: Index = _BLOCK
+    margin: int = 8
 
 
 def block_tasks(
-    config: VolumeSourceConfig, source: Source, phase: int, edges: Index = _BLOCK
+    config: VolumeSourceConfig, source: Source, phase: int, chord: float, edges: Index = _BLOCK
 ) -> list[BlockTask]:
-    """A task for every block."""
+    """A task for every block; `chord` is the mean one of the phase, in voxels."""
     z, y, x = (range(-(-n // edge)) for n, edge in zip(source.shape, edges, strict=True))
-    return [BlockTask(config, phase, index, edges) for index in itertools.product(z, y, x)]
+    margin = max(4, math.ceil(1.5 * chord)) if math.isfinite(chord) else 8
+    return [BlockTask(config, phase, index, edges, margin) for index in itertools.product(z, y, x)]
 
 
 def look_at_block(task: BlockTask) -> tuple[Labelled, Distances]:
@@ -177,7 +188,7 @@ def look_at_block(task: BlockTask) -> tuple[Labelled, Distances]:
         return np.asarray(source.part(where) == task.label)
 
     own = read(tuple(slice(c, e) for c, e in zip(corner, end, strict=True)))
-    return label(own), distances(read, corner, end, source.shape, source.voxel_size, source.ours)
+    return label(own), distances(read, corner, end, source.shape, source.voxel_size, source.ours, task.margin)
 
 
 Mapper = Callable[[Callable[[Task], Any], list[Task]], Iterable[Any]]
