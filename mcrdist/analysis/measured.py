@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mcrdist.analysis.figures import CURVES, style, svg
+from mcrdist.analysis.figures import CURVES, WANTED, style, svg
 from mcrdist.analysis.material import AXES
 from mcrdist.errors import InputError
 
 #: Of one material in two pieces, lineal paths and boundaries differ by a few per cent; more than this is worth a word.
 _APART = 0.1
+_DASHED = (0, (4, 2))
 
 
 def section(path: Path) -> dict[str, Any] | None:
@@ -92,7 +93,7 @@ def _distribution(errors: Mapping[str, Mapping[str, list[float]]]) -> list[dict[
 def _paths(curves: Mapping[str, Any]) -> str:
     """Lineal paths along z, y, x, the micrographs' dashed."""
     with style():
-        figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+        figure = Figure(figsize=(10.5, 2.8), layout="constrained")
         axes = figure.subplots()
         for number, axis in enumerate(AXES):
             got = np.array(curves["lineal_path"][axis])
@@ -100,9 +101,9 @@ def _paths(curves: Mapping[str, Any]) -> str:
             axes.plot(np.arange(1, len(got) + 1), _positive(got), color=colour, lw=1.4, label=f"along {axis}")
             wanted = np.array(curves["lineal_path_micrograph"].get(axis, []))
             if len(wanted):
-                axes.plot(
-                    np.arange(1, len(wanted) + 1), _positive(wanted), color=colour, lw=1.1, ls=(0, (4, 2))
-                )
+                axes.plot(np.arange(1, len(wanted) + 1), _positive(wanted), color=colour, lw=1.1, ls=_DASHED)
+        if curves["lineal_path_micrograph"]:
+            axes.plot([], [], color=WANTED, lw=1.1, ls=_DASHED, label="micrograph")
         axes.set_yscale("log")
         axes.set_ylim(bottom=1e-4, top=1)
         axes.set_xlim(left=1)
