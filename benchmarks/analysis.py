@@ -59,7 +59,9 @@ def write(path: Path, size: int) -> None:
 
 
 def measure(path: Path, size: int, workers: int) -> dict[str, float]:
-    """Analyse the volume at `path`."""
+    """Analyse the volume at `path`; what has to be imported is before."""
+    write(path.parent / "first.zarr", 16)
+    mcrdist.analyze(volume={"path": path.parent / "first.zarr"}, dask={"workers": workers})
     settings = {"volume": {"path": path}, "dask": {"workers": workers}}
     took = seconds(lambda: mcrdist.analyze(output={"dir": path.parent / "analysis"}, **settings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
