@@ -58,7 +58,7 @@ def write(path: Path, size: int) -> None:
     writer.finish_phase()
 
 
-def measure(path: Path, size: int, workers: int) -> dict[str, float]:
+def measure(path: Path, size: int, workers: int) -> dict[str, float | str]:
     """Analyse the volume at `path`; what has to be imported is before."""
     write(path.parent / "first.zarr", 16)
     mcrdist.analyze(volume={"path": path.parent / "first.zarr"}, dask={"workers": workers})
@@ -66,6 +66,7 @@ def measure(path: Path, size: int, workers: int) -> dict[str, float]:
     took = seconds(lambda: mcrdist.analyze(output={"dir": path.parent / "analysis"}, **settings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
+        "benchmark": "analysis",
         "size": size,
         "workers": workers,
         "seconds": round(took, 2),

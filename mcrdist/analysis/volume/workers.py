@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,12 +29,13 @@ def workers(config: DaskConfig) -> Iterator[Any]:
         Dask is not installed, or nobody answers at the address.
     """
     distributed = library("distributed", "mcrdist analyze", "analysis")
-    if config.scheduler is not None:
+    address = config.scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")
+    if address is not None:
         try:
-            client = distributed.Client(config.scheduler, timeout=10)
+            client = distributed.Client(address, timeout=10)
         except (OSError, ValueError, TimeoutError) as error:
             raise InputError(
-                f"dask.scheduler: expected a scheduler's address, found nobody at {config.scheduler} "
+                f"dask.scheduler: expected a scheduler's address, found nobody at {address} "
                 f"({type(error).__name__}); e.g. dask.scheduler=tcp://node1:8786"
             ) from error
         with client:
