@@ -71,6 +71,16 @@ TABLES = {
             Column("memory", "memory_GB", "{:.2f} GB"),
         ],
     ),
+    "analysis": Table(
+        ("size", "workers"),
+        [
+            Column("volume", "size", "{}³"),
+            Column("workers", "workers"),
+            Column("time", "seconds", "{:.1f} s"),
+            Column("a voxel", "nanoseconds_a_voxel", "{:.0f} ns"),
+            Column("memory of the process", "memory", amount),
+        ],
+    ),
     "plan": Table(
         ("size", "machine"),
         [

@@ -18,6 +18,7 @@ from mcrdist.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mcrdist.analyze import Analysis
     from mcrdist.descriptors.differentiable import DifferentiableDescriptor as Descriptor
     from mcrdist.plan import Plan
     from mcrdist.store.run import Run
@@ -27,8 +28,10 @@ __all__ = [
     "Descriptor",
     "InputError",
     "__version__",
+    "analyze",
     "characterize",
     "doctor",
+    "export",
     "open",
     "plan",
     "reconstruct",
@@ -109,6 +112,31 @@ def plan(*overrides: str, **settings: Any) -> Plan:
     from mcrdist.plan import plan as make
 
     return make(plan_from_mapping(mapping("plan", overrides, settings)))
+
+
+def analyze(*overrides: str, **settings: Any) -> Analysis:
+    """Measure a volume, ``mcrdist.analyze("run.dir=out")``; return the table, which is written beside it too.
+
+    Takes ``run={"dir": …}`` or ``volume={"path": …}``, or the same as on the command line; see ``conf/analyze.yaml``.
+    """
+    from mcrdist.analyze import analyze as conduct
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import analyze_from_mapping
+
+    return conduct(analyze_from_mapping(mapping("analyze", overrides, settings)))
+
+
+def export(*overrides: str, **settings: Any) -> list[Path]:
+    """Write a volume as ``mcrdist.export("run.dir=out", format="vti")`` and return the files.
+
+    Takes ``run={"dir": …}`` or ``volume={"path": …}``, ``format=…`` and ``output={"path": …}``, or the same as on the
+    command line; see ``conf/export.yaml``.
+    """
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import export_from_mapping
+    from mcrdist.export import export as conduct
+
+    return conduct(export_from_mapping(mapping("export", overrides, settings)))
 
 
 def open(path: str | os.PathLike[str]) -> Run:

@@ -199,7 +199,7 @@ def _read_tiff(path: Path) -> ImageFile:
                 "of its own"
             )
         _check_pixels(path, series.shape)
-        size = _tiff_size(tiff)
+        size = pixel_size(tiff)
         array = _tiff_array(path, series)
         if series.axes.endswith("S") or "S" not in series.axes:
             array = np.squeeze(array)
@@ -226,7 +226,7 @@ def _tiff_array(path: Path, series: tifffile.TiffPageSeries) -> NDArray[Any]:
     return array
 
 
-def _tiff_size(tiff: tifffile.TiffFile) -> PixelSize | None:
+def pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     """Return micrometres a pixel from OME, ImageJ or plain resolution tags, in this order."""
     if tiff.is_ome and tiff.ome_metadata:
         return _ome_size(tiff.ome_metadata)
@@ -249,19 +249,38 @@ def _ratio(value: Any) -> float | None:
 
 
 def _ome_size(xml: str) -> PixelSize | None:
+    sizes = _ome_lengths(xml)
+    across, down = sizes.get("X"), sizes.get("Y", sizes.get("X"))
+    return (down, across) if across and down else None
+
+
+def _ome_lengths(xml: str) -> dict[str, float | None]:
+    """Return the side of a voxel in micrometres along each of X, Y, Z that OME-XML gives one for."""
     if "<!DOCTYPE" in xml or "<!ENTITY" in xml:  # OME has neither; entities are how XML explodes
-        return None
+        return {}
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
-        return None
+        return {}
     for element in root.iter():
         if element.tag.rpartition("}")[2] == "Pixels" and "PhysicalSizeX" in element.attrib:
-            across = float(element.attrib["PhysicalSizeX"])
-            down = float(element.attrib.get("PhysicalSizeY", across))
-            unit_x = _unit_in_um(element.attrib.get("PhysicalSizeXUnit", "µm"))
-            unit_y = _unit_in_um(element.attrib.get("PhysicalSizeYUnit", "µm"))
-            return (down * unit_y, across * unit_x) if unit_x and unit_y else None
+            found: dict[str, float | None] = {}
+            for axis in "XYZ":
+                if f"PhysicalSize{axis}" in element.attrib:
+                    unit = _unit_in_um(element.attrib.get(f"PhysicalSize{axis}Unit", "µm"))
+                    found[axis] = float(element.attrib[f"PhysicalSize{axis}"]) * unit if unit else None
+            return found
+    return {}
+
+
+def plane_distance(tiff: tifffile.TiffFile) -> float | None:
+    """Return micrometres from one page of a stack to the next, from OME or ImageJ; None where neither says."""
+    if tiff.is_ome and tiff.ome_metadata:
+        return _ome_lengths(tiff.ome_metadata).get("Z")
+    if tiff.is_imagej:
+        found = tiff.imagej_metadata or {}
+        spacing, unit = found.get("spacing"), _unit_in_um(found.get("unit"))
+        return float(spacing) * unit if spacing and unit else None
     return None
 
 

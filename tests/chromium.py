@@ -59,13 +59,18 @@ class _Elements(html.parser.HTMLParser):
         self.found[known.get("id") or tag] = known
 
 
-def visit(page: Path, fragment: str = "", *more: str) -> Page:
+def address(page: Path | str) -> str:
+    """Of a file, or of what a server has."""
+    return page if isinstance(page, str) else page.as_uri()
+
+
+def visit(page: Path | str, fragment: str = "", *more: str) -> Page:
     """Load a page, let its scripts run to rest, and take it down again."""
     assert PROGRAM is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [PROGRAM, *_OPTIONS, f"--user-data-dir={profile}", *more, "--dump-dom"]
         done = subprocess.run(
-            [*command, page.as_uri() + fragment], capture_output=True, text=True, timeout=150, check=True
+            [*command, address(page) + fragment], capture_output=True, text=True, timeout=150, check=True
         )
     lines = re.findall(r"CONSOLE[:(].*", done.stderr)
     # Advice about speed, from the browser to the authors of plotly.
@@ -73,10 +78,10 @@ def visit(page: Path, fragment: str = "", *more: str) -> Page:
     return Page(done.stdout, _Elements.of(done.stdout)["html"], console)
 
 
-def screenshot(page: Path, picture: Path, width: int, height: int) -> None:
+def screenshot(page: Path | str, picture: Path, width: int, height: int) -> None:
     """A picture of the upper part of a page."""
     assert PROGRAM is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         size = [f"--screenshot={picture}", f"--window-size={width},{height}"]
-        command = [PROGRAM, *_OPTIONS, f"--user-data-dir={profile}", *size, page.as_uri()]
+        command = [PROGRAM, *_OPTIONS, f"--user-data-dir={profile}", *size, address(page)]
         subprocess.run(command, capture_output=True, timeout=150, check=True)

@@ -48,3 +48,9 @@ def test_patches(root: Path, micrographs_dir: Path) -> None:
     small = ("--only", "ceramics_resized", "--size", "16", "--settings", "corners")
     facts = run(root, "benchmarks/patches.py", *small, "--", "optimizer.iterations=3")
     assert facts["setting"] == "corners" and facts["E_lineal"] > 0.0 and facts["processor_seconds"] > 0.0
+
+
+def test_analysis(root: Path) -> None:
+    pytest.importorskip("distributed")
+    facts = run(root, "benchmarks/analysis.py", "--sizes", "32")
+    assert facts["size"] == 32 and facts["seconds"] > 0 and facts["memory"] > 0

@@ -13,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcrdist.config import (
+    analyze_from_mapping,
     characterize_from_mapping,
+    export_from_mapping,
     from_mapping,
     keys,
     to_mapping,
     verify,
+    view_from_mapping,
 )
 from mcrdist.errors import InputError
 
@@ -206,6 +209,20 @@ def test_yaml_and_dataclasses_have_the_same_keys_and_defaults() -> None:
     assert characterize_from_mapping(written) == characterize_from_mapping({"micrograph": "a.png"})
     # What the solver alone needs is not asked for here.
     assert _leaves(written) == {key for key in keys("characterize") if not key.startswith(_DIRECTIONS)}
+
+
+def test_settings_of_finished_volumes_are_the_same_in_yaml() -> None:
+    for verb, read in (
+        ("export", export_from_mapping),
+        ("view", view_from_mapping),
+        ("analyze", analyze_from_mapping),
+    ):
+        written = yaml.safe_load((CONF / f"{verb}.yaml").read_text(encoding="utf-8"))
+        assert _leaves(written) == set(keys(verb))
+        form = {"format": "tiff"} if verb == "export" else {}
+        written = written | form
+        written["volume"]["path"] = "a.tif"
+        assert read(written) == read({"volume": {"path": "a.tif"}} | form)
 
 
 # The keys of a micrograph again: written as null, and explained once.

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from mcrdist import synthetic
 from mcrdist.config import LevelsConfig
-from mcrdist.multigrid import UPSAMPLING_NOISE, Level, levels, perturb, upsample
+from mcrdist.multigrid import ORDER, UPSAMPLING_NOISE, Level, levels, perturb, upsample
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
@@ -88,17 +88,18 @@ def up(coarse: NDArray[np.float64], shape: Shape) -> NDArray[np.float64]:
     ("coarse", "fine"),
     [((4, 5, 6), (8, 10, 12)), ((8, 8, 8), (17, 15, 16)), ((3, 7, 5), (7, 13, 9)), ((1, 2, 3), (3, 4, 5))],
 )
-def test_upsample_is_periodic_trilinear_interpolation(coarse: Shape, fine: Shape) -> None:
+def test_upsample_is_a_periodic_spline(coarse: Shape, fine: Shape) -> None:
     field = np.random.default_rng(0).random(coarse)
     positions = [np.arange(n) * m / n for m, n in zip(coarse, fine, strict=True)]
-    wanted = ndimage.map_coordinates(field, np.meshgrid(*positions, indexing="ij"), order=1, mode="grid-wrap")
+    where = np.meshgrid(*positions, indexing="ij")
+    wanted = ndimage.map_coordinates(field, where, order=ORDER, mode="grid-wrap", prefilter=False)
     found = up(field, fine)
     assert found.shape == fine
     np.testing.assert_allclose(found, wanted, atol=1e-13)
 
 
 def test_upsample_keeps_constants_the_range_and_by_2_the_mean() -> None:
-    assert np.all(up(np.full((3, 4, 5), 0.3), (6, 9, 10)) == 0.3)
+    np.testing.assert_allclose(up(np.full((3, 4, 5), 0.3), (6, 9, 10)), 0.3, atol=1e-15)
     field = (np.random.default_rng(0).random((4, 5, 6)) < 0.5).astype(float)
     found = up(field, (8, 10, 12))
     assert found.min() >= 0.0 and found.max() <= 1.0
@@ -112,9 +113,9 @@ def test_upsample_keeps_a_ramp_between_its_ends() -> None:
         shape[axis] = 8
         field = np.broadcast_to(ramp.reshape(shape), (8, 8, 8)).copy()
         found = np.moveaxis(up(field, (20, 20, 20)), axis, 0)
-        inside = slice(2, 18)
+        inside = slice(5, 13)
         wanted = (np.arange(20) / 20 + 1 / 16)[inside, None, None]
-        np.testing.assert_allclose(found[inside], np.broadcast_to(wanted, (16, 20, 20)), atol=1e-13)
+        np.testing.assert_allclose(found[inside], np.broadcast_to(wanted, (8, 20, 20)), atol=1e-13)
 
 
 def test_perturb_is_small_fair_and_stays_inside() -> None:
@@ -134,4 +135,4 @@ def test_upsampling_leaves_no_trace_of_the_coarse_cells() -> None:
     field = (np.random.default_rng(1).random((12, 12, 12)) < 0.5).astype(float)
     found = up(field, (24, 24, 24)) + np.random.default_rng(2).normal(0.0, 0.1, (24, 24, 24))
     steps = np.diff(found > 0.5, axis=0).mean((1, 2))
-    assert steps[0::2].mean() == pytest.approx(steps[1::2].mean(), rel=0.15)
+    assert steps[0::2].mean() == pytest.approx(steps[1::2].mean(), rel=0.05)

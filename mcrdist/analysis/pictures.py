@@ -22,7 +22,12 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def label_png(labels: NDArray[Any]) -> str:
-    """A (rows, columns) label image as a data URI of a paletted PNG, 1 bit a pixel for two phases."""
+    """A (rows, columns) label image as a data URI of a PNG."""
+    return "data:image/png;base64," + base64.b64encode(label_bytes(labels)).decode()
+
+
+def label_bytes(labels: NDArray[Any]) -> bytes:
+    """A (rows, columns) label image as a paletted PNG, 1 bit a pixel for two phases."""
     missing = labels == 255
     index = np.where(missing, 0, labels % len(COLOURS)).astype(np.uint8)
     used = max(2, int(index.max(initial=0)) + 1)
@@ -35,7 +40,7 @@ def label_png(labels: NDArray[Any]) -> str:
     buffer = io.BytesIO()
     bits = 1 if len(colours) <= 2 else 2 if len(colours) <= 4 else 4
     image.save(buffer, "PNG", bits=bits, compress_level=7)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 def centre_crop(image: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:

@@ -13,14 +13,14 @@ import yaml
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from mcrdist.analysis import figures, view3d, words
+from mcrdist.analysis import figures, measured, view3d, words
 from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
 from mcrdist.analysis.pictures import centre_crop, coarsened, label_png
 from mcrdist.analysis.slices import IN_PLANE, correlations, planes, spread
 from mcrdist.errors import InputError
 from mcrdist.store.metadata import short_unit
 from mcrdist.store.place import write_atomically
-from mcrdist.store.run import REPORT, Run
+from mcrdist.store.run import ANALYSIS, REPORT, Run
 from mcrdist.store.volume import Volume
 
 #: Slices embedded in each direction, pixels along their longest edge, and bytes of all of them together.
@@ -61,7 +61,7 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for filter_ in (words.number, words.percent, words.duration, words.memory, words.shape):
+    for filter_ in (words.number, words.percent, words.duration, words.memory, words.shape, words.descriptor):
         environment.filters[filter_.__name__] = filter_
     return environment.get_template(template).render(content)
 
@@ -100,6 +100,7 @@ def _content(run: Run) -> dict[str, Any]:
             }
             for item in found
         ],
+        "measured": measured.section(run.path / ANALYSIS / "analysis.json"),
         "convergence": figures.convergence(metrics),
         "tables": _error_tables(summary),
         "headline": words.mean(

@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from mcrdist.analysis.material import Phase
-from mcrdist.store.volume import Volume
 
 #: Grid points along the longest edge, and triangles: more looks no better on a screen and weighs megabytes.
 _EDGE, _TRIANGLES = 88, 220_000
@@ -56,7 +55,28 @@ class Surface:
     block: tuple[int, ...]
 
 
-def _corner(volume: Volume) -> NDArray[np.uint8]:
+class Pyramid(Protocol):
+    """What is drawn: a run's `Volume`, or another volume that answers as it does."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(nz, ny, nx) of the finest level."""
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """(z, y, x) of the finest level."""
+
+    def levels(self, image: str) -> int:
+        """Number of levels."""
+
+    def phase(self, level: int = 0) -> Any:
+        """Labels of a level, each half as fine as the one before."""
+
+    def read(self, array: Any, selection: Any = ...) -> NDArray[Any]:
+        """A part of them in memory."""
+
+
+def _corner(volume: Pyramid) -> NDArray[np.uint8]:
     """Labels in a corner of the volume, enough to know the structure by."""
     return volume.read(volume.phase(), (slice(128),) * 3)
 
@@ -67,7 +87,7 @@ def _mean_chord(corner: NDArray[np.uint8], label: int) -> float:
     return 1.0 / max(float(max(changes)), 1e-9)
 
 
-def _grid(volume: Volume, label: int, edge: int, chord: float) -> tuple[NDArray[np.float32], list[int]]:
+def _grid(volume: Pyramid, label: int, edge: int, chord: float) -> tuple[NDArray[np.float32], list[int]]:
     """A phase as a smooth function on at most `edge`³ points, and the voxels that these stand for.
 
     The whole volume if its structure survives at that resolution, else as large a corner as does.
@@ -91,7 +111,7 @@ def _grid(volume: Volume, label: int, edge: int, chord: float) -> tuple[NDArray[
     return field, block
 
 
-def surfaces(volume: Volume, labels: Sequence[int]) -> list[Surface | None]:
+def surfaces(volume: Pyramid, labels: Sequence[int]) -> list[Surface | None]:
     """Closed surfaces of phases, on one grid and in one block; None for a phase that has none there."""
     corner = _corner(volume)
     edge, chord = _EDGE, min(_mean_chord(corner, label) for label in labels)
@@ -105,7 +125,7 @@ def surfaces(volume: Volume, labels: Sequence[int]) -> list[Surface | None]:
 
 
 def _surface(
-    volume: Volume, field: NDArray[np.float32], block: Sequence[int], level: float
+    volume: Pyramid, field: NDArray[np.float32], block: Sequence[int], level: float
 ) -> Surface | None:
     """Where a field crosses a level, closed by the faces of the block."""
     if not field.min() < level < field.max():
@@ -121,7 +141,7 @@ def _surface(
     return Surface(np.clip(vertices, 0, last), triangles, cap, extent, tuple(block))
 
 
-def drawn(volume: Volume, phases: Sequence[Phase]) -> tuple[Phase, ...]:
+def drawn(volume: Pyramid, phases: Sequence[Phase]) -> tuple[Phase, ...]:
     """The phases to draw: of several, all but the most frequent one, which would hide the others."""
     if len(phases) == 1:
         return tuple(phases)
@@ -152,7 +172,7 @@ def _mesh(
     return trace | {"lighting": lighting, "lightposition": {"x": -4e4, "y": 9e4, "z": -8e4}}
 
 
-def figure(volume: Volume, phases: Sequence[Phase]) -> dict[str, Any] | None:
+def figure(volume: Pyramid, phases: Sequence[Phase]) -> dict[str, Any] | None:
     """The plotly figure (plain JSON: data, layout, and `block`, the voxels shown) of the surfaces of `phases`.
 
     None where there is no surface: one phase only, or a single plane.

@@ -11,12 +11,15 @@ from mcrdist.errors import InputError
 VERBS = {
     "reconstruct": "make a volume from a micrograph, or from one a direction",
     "characterize": "write the statistics of a micrograph, with a picture of them",
+    "analyze": "measure a volume: what was prescribed, and what was not",
+    "view": "look at a volume in a browser: slices and surfaces",
+    "export": "write a volume in the format of another program",
     "plan": "tell what a run would need: memory, network, time, disk",
     "verify": "read everything that a run has written, and say what is broken where",
     "weights": "get the network that Gram matrices need, once, and keep it",
     "doctor": "check versions, devices, memory, disk, and two processes talking to each other",
 }
-CONFIGURED = ("reconstruct", "characterize", "plan", "verify", "weights")  # verbs with a conf/VERB.yaml
+CONFIGURED = tuple(verb for verb in VERBS if verb != "doctor")  # verbs with a conf/VERB.yaml
 MULTIRUN = ("-m", "--multirun")  # options of reconstruct: a run for every combination of values
 
 _EXAMPLES = {
@@ -35,6 +38,17 @@ _EXAMPLES = {
   mcrdist plan volume.size=1024 ranks=4 threads=8 hardware.memory=32GiB hardware.network=12.5e9""",
     "verify": """\
   mcrdist verify run.dir=out""",
+    "analyze": """\
+  mcrdist analyze run.dir=out
+  mcrdist analyze volume.path=ct.tif volume.phase=1 output.dir=ct_analysis
+  mcrdist analyze run.dir=out dask.scheduler=tcp://node1:8786""",
+    "view": """\
+  mcrdist view run.dir=out
+  mcrdist view volume.path=ct.tif port=8080""",
+    "export": """\
+  mcrdist export run.dir=out format=vti
+  mcrdist export run.dir=out format=stl volume.phase=1 output.path=pores.stl
+  mcrdist export volume.path=ct.tif volume.voxel_size=0.5 format=hdf5""",
     "weights": """\
   mcrdist weights
   mcrdist weights weights.source=torchvision

@@ -37,14 +37,29 @@ from mcrdist.config.sections import (
     VolumeConfig,
     WeightsConfig,
 )
+from mcrdist.config.volumes import (
+    ANALYZE,
+    EXPORT,
+    FORMATS,
+    VIEW,
+    AnalyzeConfig,
+    DaskConfig,
+    ExportConfig,
+    ViewConfig,
+    VolumeSourceConfig,
+)
 from mcrdist.errors import InputError
 
 __all__ = [
     "AXES",
+    "FORMATS",
+    "AnalyzeConfig",
     "CharacterizeConfig",
     "CheckpointConfig",
     "ConditioningConfig",
+    "DaskConfig",
     "DescriptorConfig",
+    "ExportConfig",
     "InitialConfig",
     "InterpolateConfig",
     "LevelsConfig",
@@ -58,15 +73,20 @@ __all__ = [
     "RunConfig",
     "RuntimeConfig",
     "TargetConfig",
+    "ViewConfig",
     "VolumeConfig",
+    "VolumeSourceConfig",
     "WeightsConfig",
+    "analyze_from_mapping",
     "characterize_from_mapping",
+    "export_from_mapping",
     "from_mapping",
     "keys",
     "plan_from_mapping",
     "to_mapping",
     "verify",
     "verify_from_mapping",
+    "view_from_mapping",
     "weights_from_mapping",
 ]
 
@@ -221,6 +241,9 @@ _VERBS = {
     "weights": _WEIGHTS,
     "verify": _VERIFY,
     "plan": PLAN,
+    "export": EXPORT,
+    "view": VIEW,
+    "analyze": ANALYZE,
 }
 
 
@@ -264,6 +287,27 @@ def verify_from_mapping(mapping: Mapping[str, Any]) -> Path:
     if where is None:
         raise InputError("run.dir: expected the directory of a run, found nothing (null); e.g. run.dir=out")
     return Path(where).expanduser().absolute()
+
+
+def export_from_mapping(mapping: Mapping[str, Any]) -> ExportConfig:
+    """Return the validated configuration of an export; see :func:`from_mapping`."""
+    verify("export", mapping)
+    config: ExportConfig = EXPORT(mapping, "")
+    return config
+
+
+def analyze_from_mapping(mapping: Mapping[str, Any]) -> AnalyzeConfig:
+    """Return the validated configuration of an analysis; see :func:`from_mapping`."""
+    verify("analyze", mapping)
+    config: AnalyzeConfig = ANALYZE(mapping, "")
+    return config
+
+
+def view_from_mapping(mapping: Mapping[str, Any]) -> ViewConfig:
+    """Return the validated configuration of the viewer; see :func:`from_mapping`."""
+    verify("view", mapping)
+    config: ViewConfig = VIEW(mapping, "")
+    return config
 
 
 def keys(verb: str) -> dict[str, Check]:

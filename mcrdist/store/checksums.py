@@ -27,7 +27,7 @@ _LASTING = (
     f"{_VOLUME}/field",
     f"{_VOLUME}/phase/0/{_ZARR}",
 )
-_CHANGING = ("metrics.jsonl", "summary.json", "report.html", f"{_VOLUME}/{_ZARR}", f"{_VOLUME}/phase")
+_CHANGING = ("metrics.jsonl", "summary.json", f"{_VOLUME}/{_ZARR}", f"{_VOLUME}/phase")
 
 
 def checksum(path: Path, length: int | None = None) -> str:

@@ -41,6 +41,7 @@ TARGETS = "targets.npz"
 VOLUME = "volume.zarr"
 #: Left by a run that was asked to end and saved itself: whoever finds it may start it again with resume=true.
 REQUEUE = "REQUEUE"
+ANALYSIS = "analysis"
 #: In the directory that holds the run directories of a sweep.
 SWEEP = "sweep.json"
 
@@ -81,12 +82,12 @@ def environment(**more: Any) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON knows neither NaN nor infinity: null says "no figure" to every reader."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -114,7 +115,7 @@ class MetricsWriter:
             The disk is full.
         """
         with writing(self.path):
-            self._file.write(json.dumps(_finite(record), separators=(",", ":")) + "\n")
+            self._file.write(json.dumps(finite(record), separators=(",", ":")) + "\n")
             self._file.flush()
 
     def sync(self) -> tuple[int, str]:
@@ -219,7 +220,7 @@ class RunDirectory:
         self._write_json(SUMMARY, summary)
 
     def _write_json(self, name: str, data: Mapping[str, Any]) -> None:
-        text = json.dumps(_finite(data), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(finite(data), indent=2, ensure_ascii=False) + "\n"
         write_atomically(self.path / name, text.encode())
 
 

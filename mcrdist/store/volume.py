@@ -306,6 +306,11 @@ class Volume:
         """Planes of a z-block: reading whole blocks touches every file once."""
         return int(self._own["depth"])
 
+    @property
+    def labels(self) -> int:
+        """One more than the largest label."""
+        return int(self._own["labels"])
+
     def read(self, array: Any, selection: Any = ...) -> NDArray[Any]:
         """A part of an array of this volume in memory; damage becomes one line.
 

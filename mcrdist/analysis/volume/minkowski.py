@@ -1,0 +1,121 @@
+"""Volume, surface, mean curvature and Euler number from counts of 2x2x2 configurations, which add up over blocks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import SphericalVoronoi
+
+_CELLS = list(itertools.product((0, 1), repeat=3))
+
+
+def configurations(block: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How often each of the 256 patterns of 2x2x2 voxels occurs.
+
+    Parameters
+    ----------
+    block : (p + 1, q + 1, r + 1) bool
+        With one voxel more at the end of each axis, which the next block, or the other side, begins with.
+
+    Returns
+    -------
+    (256,) int64
+        Voxel (dz, dy, dx) of a pattern is bit 4 dz + 2 dy + dx.
+    """
+    p, q, r = (n - 1 for n in block.shape)
+    code = np.zeros((p, q, r), np.uint8)
+    for bit, (dz, dy, dx) in enumerate(_CELLS):
+        code |= block[dz : dz + p, dy : dy + q, dx : dx + r].astype(np.uint8) << np.uint8(bit)
+    return np.bincount(code.ravel(), minlength=256)
+
+
+# (256, 2, 2, 2): the voxels of every pattern.
+_BITS = np.array([[(code >> bit) & 1 for bit in range(8)] for code in range(256)], bool).reshape(256, 2, 2, 2)
+
+
+def _counts(axes: Sequence[int], all_of: bool) -> NDArray[np.int64]:
+    """Whether the cell of the grid that is flat along `axes`, at the middle of a pattern, belongs to the phase.
+
+    A vertex is flat along all three, a voxel along none. Along the other axes it is the cell on the low side, so that
+    every cell of the grid belongs to one pattern. It touches the voxels on both sides along `axes`: any of them
+    must be of the phase, or all.
+    """
+    index = tuple(slice(None) if axis in axes else 0 for axis in range(3))
+    part = _BITS[(slice(None), *index)].reshape(256, -1)
+    return np.asarray(part.all(1) if all_of else part.any(1), np.int64)
+
+
+def _euler(axes: Sequence[int], all_of: bool) -> NDArray[np.int64]:
+    """Euler number of the cells spanned along `axes`: cells of even dimension count, of odd dimension discount.
+
+    With `all_of` the phase is joined through faces only (4, 6), else through edges and corners too (8, 26).
+    """
+    terms = []
+    for count in range(len(axes) + 1):
+        for flat in itertools.combinations(axes, count):
+            dimension = count if all_of else len(axes) - count
+            terms.append((-1) ** dimension * _counts(flat, all_of))
+    return np.asarray(sum(terms), np.int64)
+
+
+def directions(
+    voxel_size: Sequence[float],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The 13 lattice directions of a pattern: steps (13, 3), lengths, and the share of the sphere nearest to each."""
+    steps = [s for s in itertools.product((-1, 0, 1), repeat=3) if s > (0, 0, 0)]
+    vectors = np.array(steps) * np.array(voxel_size)
+    lengths = np.linalg.norm(vectors, axis=1)
+    unit = vectors / lengths[:, None]
+    areas = SphericalVoronoi(np.concatenate([unit, -unit])).calculate_areas()
+    return np.array(steps), lengths, 2 * areas[:13] / areas.sum()
+
+
+def _differs(step: Sequence[int]) -> NDArray[np.int64]:
+    """Whether the two voxels of a pattern that a step joins differ; of several such pairs, the one at the low side."""
+    first = [1 if s < 0 else 0 for s in step]
+    z, y, x = first
+    dz, dy, dx = (f + s for f, s in zip(first, step, strict=True))
+    return np.asarray(_BITS[:, z, y, x] != _BITS[:, dz, dy, dx], np.int64)
+
+
+def euler_of_sections(counts: NDArray[np.int64], axis: int) -> float:
+    """Euler number a pixel of planes normal to an axis: the mean of 4- and 8-connectivity."""
+    inside = [other for other in range(3) if other != axis]
+    return float(counts @ (_euler(inside, False) + _euler(inside, True))) / 2 / float(counts.sum())
+
+
+def functionals(counts: NDArray[np.int64], voxel_size: Sequence[float]) -> dict[str, float]:
+    """Densities of the four Minkowski functionals.
+
+    Parameters
+    ----------
+    counts : (256,) int64
+    voxel_size : (z, y, x)
+
+    Returns
+    -------
+    dict
+        ``volume_fraction``; ``specific_surface``, S_V = 2 Σ c_i P_L,i over 13 directions (Cauchy and Crofton; P_L,i
+        crossings a unit of length, c_i the share of the sphere); ``mean_curvature``, the integral of (κ₁ + κ₂)/2 per
+        volume, 2π χ_A from planes of three normals; ``euler_6`` and ``euler_26``, the Euler number per volume of
+        the phase joined through faces, or through edges and corners too; ``crossings_z`` and so on, phase boundaries
+        a unit of length along the axes.
+    """
+    total = float(counts.sum())
+    voxel = float(np.prod(voxel_size))
+    euler = [euler_of_sections(counts, axis) / voxel * voxel_size[axis] for axis in range(3)]
+    steps, lengths, shares = directions(voxel_size)
+    crossings = np.array([counts @ _differs(step) for step in steps]) / total / lengths
+    result = {
+        "volume_fraction": float(counts @ _counts((), False)) / total,
+        "specific_surface": float(2 * shares @ crossings),
+        "mean_curvature": 2 * np.pi * float(np.mean(euler)),
+        "euler_6": float(counts @ _euler((0, 1, 2), True)) / total / voxel,
+        "euler_26": float(counts @ _euler((0, 1, 2), False)) / total / voxel,
+    }
+    for name, step in (("z", (1, 0, 0)), ("y", (0, 1, 0)), ("x", (0, 0, 1))):
+        result[f"crossings_{name}"] = float(crossings[steps.tolist().index(list(step))])
+    return result

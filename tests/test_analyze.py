@@ -1,0 +1,189 @@
+"""The analysis of runs and of other volumes: what is written, against what is known, and on other workers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_run import build, build_phases, smooth_field
+
+import mcrdist
+from mcrdist.analysis import write_report
+from mcrdist.analysis.slices import correlations
+from mcrdist.analysis.volume.survey import look, tasks
+from mcrdist.config import VolumeSourceConfig
+from mcrdist.errors import InputError
+from mcrdist.store import Run
+from mcrdist.store.source import open_source
+
+distributed = pytest.importorskip("distributed")
+
+ONE = {"workers": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    run = build(path, (24, 28, 32), width=(2, 2, 2), lags=8, levels=1, micrograph=64)
+    write_report(run.path)
+    return run
+
+
+@pytest.fixture(scope="module")
+def found(run: Run) -> Any:
+    return mcrdist.analyze(run={"dir": run.path}, dask=ONE)
+
+
+def value(rows: Any, statistic: str, direction: str = "", phase: int = 1) -> float:
+    (row,) = [r for r in rows if (r.statistic, r.direction, r.phase) == (statistic, direction, phase)]
+    return float(row.value)
+
+
+def test_prescribed_errors_are_those_of_the_report(run: Run, found: Any) -> None:
+    for item in correlations(run.volume, run.targets, most=1000):
+        assert value(found.rows, "E(s2)", item.axis) == pytest.approx(item.error, rel=1e-6)
+    planes = run.phase.mean((1, 2))
+    wanted = float(run.targets["z/volume_fraction"])
+    assert value(found.rows, "E(volume_fraction)", "z") == pytest.approx(
+        np.abs(planes - wanted).mean() / wanted
+    )
+    written = json.loads((found.path / "analysis.json").read_text())
+    assert len(written["phases"]["1"]["errors"]["y"]["variation"]) == 28
+
+
+def test_values_of_the_whole_volume(run: Run, found: Any) -> None:
+    phase = run.phase == 1
+    assert value(found.rows, "volume fraction") == pytest.approx(phase.mean())
+    for number, axis in enumerate("zyx"):
+        crossed = (phase != np.roll(phase, 1, number)).mean() / 0.25
+        assert value(found.rows, "boundaries crossed", axis) == pytest.approx(crossed)
+    written = json.loads((found.path / "analysis.json").read_text())
+    s2 = np.array(written["phases"]["1"]["s2"])
+    assert s2.shape == (9, 17, 17)
+    assert s2[2, 8 - 1, 8 + 3] == pytest.approx(
+        (phase & np.roll(phase, (-2, 1, -3), (0, 1, 2))).mean(), abs=1e-5
+    )
+    assert written["unit"] == "micrometer" and written["periodic"]
+
+
+def test_the_micrograph_stands_beside(run: Run, found: Any) -> None:
+    rows = {(row.statistic, row.direction): row.micrograph for row in found.rows}
+    image = run.targets["z/micrograph"] == 1
+    assert rows["volume fraction", ""] == pytest.approx(image.mean())
+    # Along z: the rows of the planes normal to y and to x, one micrograph here.
+    assert rows["boundaries crossed", "z"] == pytest.approx((image[1:] != image[:-1]).mean() / 0.25)
+    assert rows["share of the largest cluster", ""] is None
+
+
+def test_files_and_report(run: Run, found: Any) -> None:
+    assert found.path == run.path / "analysis" and found.report == run.report
+    with open(found.path / "analysis.csv", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(found.rows)
+    assert [float(line["value"]) for line in table if line["value"]] == [
+        row.value for row in found.rows if np.isfinite(row.value)
+    ]
+    page = found.report.read_text(encoding="utf-8")
+    for words in ("What was measured in the volume", "Euler number (26-connected)", "95th percentile"):
+        assert words in page
+    with pytest.raises(InputError, match=r"output.dir: expected a new or empty directory, found .*analysis"):
+        mcrdist.analyze(run={"dir": run.path}, dask=ONE)
+    (found.path / "analysis.json").write_text("{")
+    with pytest.raises(InputError, match=r"expected the results of mcrdist analyze"):
+        write_report(run.path)
+
+
+def test_several_phases(tmp_path: Path) -> None:
+    run = build_phases(tmp_path / "three")
+    found = mcrdist.analyze(run={"dir": run.path}, dask=ONE)
+    fractions = [value(found.rows, "volume fraction", phase=k) for k in range(3)]
+    assert sum(fractions) == pytest.approx(1)
+    assert fractions[2] == pytest.approx((run.phase == 2).mean())
+    assert found.report is None  # there was none before
+    assert "Phase 2" in write_report(run.path).read_text(encoding="utf-8")
+
+
+def test_a_volume_that_is_not_periodic(tmp_path: Path) -> None:
+    labels = (smooth_field((20, 22, 24), (2, 2, 2), 0.4, 0) > 0.5).astype(np.uint8)
+    np.save(tmp_path / "ct.npy", labels)
+    found = mcrdist.analyze(volume={"path": tmp_path / "ct.npy", "voxel_size": 2}, dask=ONE, lags=4)
+    assert found.path == tmp_path / "ct_analysis" and found.report is None
+    crossed = (labels[1:] != labels[:-1])[:, :-1, :-1].mean() / 2
+    assert value(found.rows, "boundaries crossed", "z") == pytest.approx(crossed)
+    # Nothing was prescribed, and what ends does not repeat.
+    assert not any(row.prescribed or row.statistic.startswith("largest correlation") for row in found.rows)
+
+
+@pytest.mark.slow
+def test_other_workers_find_the_same(
+    run: Run, found: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:1")  # what is asked for comes first
+        there = mcrdist.analyze(
+            run={"dir": run.path},
+            dask={"scheduler": cluster.scheduler_address},
+            output={"dir": tmp_path / "there"},
+        )
+    assert [row.value for row in there.rows] == [row.value for row in found.rows]
+
+
+def test_a_task_takes_no_more_memory_for_a_taller_volume(tmp_path: Path) -> None:
+    peaks = []
+    for height in (64, 256):
+        labels = np.random.default_rng(0).integers(0, 2, (height, 24, 24), dtype=np.uint8)
+        np.save(tmp_path / f"{height}.npy", labels)
+        config = VolumeSourceConfig(path=str(tmp_path / f"{height}.npy"))
+        todo = [t for t in tasks(config, open_source(config), 1, 8, {}) if t.axis in ("block", "z")]
+        tracemalloc.start()
+        for task in todo:
+            look(task)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_mistakes(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "field.npy", np.zeros((8, 8, 8), np.float32))
+    with pytest.raises(InputError, match=r"field.npy: expected labels, found float32"):
+        mcrdist.analyze(volume={"path": tmp_path / "field.npy"}, dask=ONE)
+    with pytest.raises(InputError, match=r"volume.phase: expected a phase of .*, found no 7"):
+        mcrdist.analyze(run={"dir": run.path}, volume={"phase": 7}, dask=ONE, output={"dir": tmp_path / "a"})
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(InputError, match=r"volume.image: expected phase"):
+        mcrdist.analyze(run={"dir": run.path}, volume={"image": "field"})
+    with pytest.raises(InputError, match=r"dask.scheduler: expected a scheduler's address, found nobody"):
+        mcrdist.analyze(
+            run={"dir": run.path}, dask={"scheduler": "no address"}, output={"dir": tmp_path / "b"}
+        )
+
+
+@pytest.mark.slow
+def test_command_on_a_real_run(tmp_path: Path) -> None:
+    """Eq. 10 by the analysis is what the run's own summary says."""
+    run = mcrdist.reconstruct(
+        micrograph="synthetic:gaussian",
+        volume={"size": 24},
+        run={"dir": tmp_path / "run"},
+        optimizer={"iterations": 5},
+        runtime={"threads": 1},
+    )
+    command = [sys.executable, "-m", "mcrdist", "analyze", f"run.dir={run.path}", "dask.workers=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+    assert done.stdout.splitlines()[-1] == f"report   {run.path / 'report.html'}"
+    rows = json.loads((run.path / "analysis" / "analysis.json").read_text())["rows"]
+    for axis in "zyx":
+        for name in ("s2", "volume_fraction"):
+            (got,) = [r["value"] for r in rows if (r["statistic"], r["direction"]) == (f"E({name})", axis)]
+            assert got == pytest.approx(run.summary["errors"]["rounded"][axis][name], rel=1e-4)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert again.returncode == 2 and "expected a new or empty directory" in again.stderr
+    shutil.rmtree(run.path / "analysis")

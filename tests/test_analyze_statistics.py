@@ -1,0 +1,233 @@
+"""Statistics of volumes against closed forms, brute force and the libraries that have them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+
+import numpy as np
+import pytest
+from fake_run import smooth_field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+from skimage.measure import euler_number
+
+from mcrdist.analysis.volume.chords import chords, lineal_path, mean_chord
+from mcrdist.analysis.volume.clusters import Clusters, join, label
+from mcrdist.analysis.volume.lags import correlation, pair_counts, ranges
+from mcrdist.analysis.volume.minkowski import configurations, directions, functionals
+from mcrdist.analysis.volume.pores import Distances, distances
+from mcrdist.analysis.volume.prescribed import repetition
+
+
+def wrapped(volume: np.ndarray) -> np.ndarray:
+    return np.pad(volume, ((0, 1),) * 3, mode="wrap")
+
+
+def phase(
+    shape: tuple[int, int, int], width: float = 1.5, fraction: float = 0.4, seed: int = 0
+) -> np.ndarray:
+    return smooth_field(shape, (width,) * 3, fraction, seed) > 0.5
+
+
+@pytest.mark.parametrize("connectivity", [(1, "euler_6"), (3, "euler_26")])
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+def test_euler_number_is_that_of_scikit_image(connectivity: tuple[int, str], fraction: float) -> None:
+    volume = np.random.default_rng(0).random((9, 8, 7)) < fraction
+    padded = np.pad(volume, 2)
+    got = functionals(configurations(padded), (1, 1, 1))[connectivity[1]] * configurations(padded).sum()
+    assert round(got, 6) == euler_number(volume, connectivity[0])
+
+
+def test_a_sphere() -> None:
+    radius, size = 20.3, 64
+    grid = np.indices((size,) * 3) - 31.7
+    sphere = (grid**2).sum(0) < radius**2
+    found = functionals(configurations(wrapped(sphere)), (0.5, 0.5, 0.5))
+    volume = (size * 0.5) ** 3
+    r = radius * 0.5
+    assert found["volume_fraction"] * volume == pytest.approx(4 / 3 * np.pi * r**3, rel=0.005)
+    assert found["specific_surface"] * volume == pytest.approx(4 * np.pi * r**2, rel=0.01)
+    assert found["mean_curvature"] * volume == pytest.approx(4 * np.pi * r, rel=0.03)
+    assert found["euler_6"] * volume == pytest.approx(1) and found["euler_26"] * volume == pytest.approx(1)
+    assert found["crossings_z"] == pytest.approx(2 * np.pi * r**2 / volume, rel=0.01)
+
+
+def test_lamellae_and_voxels_that_are_not_cubes() -> None:
+    lamellae = np.zeros((12, 8, 8), bool)
+    lamellae[::6] = lamellae[1::6] = True
+    found = functionals(configurations(wrapped(lamellae)), (2.0, 1.0, 1.0))
+    assert found["crossings_z"] == pytest.approx(4 / 24)
+    assert found["crossings_y"] == found["crossings_x"] == 0
+    assert found["euler_6"] == pytest.approx(0, abs=1e-12)  # closed planes of a torus
+    assert directions((2.0, 1.0, 1.0))[2].sum() == pytest.approx(1)
+    sphere = (
+        (np.indices((32, 64, 64)) - np.array([15.8, 31.7, 31.7])[:, None, None, None]) ** 2
+        * np.array([4, 1, 1])[:, None, None, None]
+    ).sum(0) < 20.3**2
+    squeezed = functionals(configurations(wrapped(sphere)), (2.0, 1.0, 1.0))
+    assert squeezed["specific_surface"] * 64**3 == pytest.approx(4 * np.pi * 20.3**2, rel=0.02)
+
+
+def measured(
+    volume: np.ndarray, edges: tuple[int, int, int], size: tuple[float, ...], periodic: bool
+) -> Distances:
+    """Of all blocks together."""
+    counts = [range(0, n, edge) for n, edge in zip(volume.shape, edges, strict=True)]
+    parts = []
+    for corner in itertools.product(*counts):
+        end = [min(c + edge, n) for c, edge, n in zip(corner, edges, volume.shape, strict=True)]
+        parts.append(distances(volume.__getitem__, corner, end, volume.shape, size, periodic))
+    return functools.reduce(operator.add, parts)
+
+
+def test_distances_in_a_sphere() -> None:
+    sphere = ((np.indices((48,) * 3) - 23.0) ** 2).sum(0) < 20**2
+    found = measured(sphere, (16, 48, 48), (0.5, 0.5, 0.5), True)
+    assert found.largest == pytest.approx(10, rel=0.05)
+    assert found.mean == pytest.approx(10 / 4, rel=0.05)
+    assert found.counts.sum() == sphere.sum()
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_distances_do_not_depend_on_the_blocks(periodic: bool) -> None:
+    size = (2.0, 1.0, 1.0)
+    volume = phase((20, 24, 22), 3.0, 0.8)
+    tiled = np.tile(volume, (3, 3, 3)) if periodic else volume
+    inner = tuple(slice(n, 2 * n) for n in volume.shape) if periodic else ...
+    wanted = ndimage.distance_transform_edt(tiled, sampling=size)[inner][volume] - 0.5
+    for edges in ((20, 24, 22), (7, 24, 5)):
+        found = measured(volume, edges, size, periodic)
+        assert found.mean == pytest.approx(wanted.mean()) and found.largest == pytest.approx(wanted.max())
+    full = measured(np.ones((6, 6, 6), bool), (3, 6, 6), size, periodic)
+    assert np.isnan(full.mean)
+
+
+def brute_chords(line: np.ndarray, periodic: bool) -> list[tuple[int, bool]]:
+    n = len(line)
+    if line.all():
+        return [(n, periodic)]
+    found = []
+    for k in range(n):
+        if line[k] and not (line[k - 1] if periodic or k else False):
+            length = 1
+            while (periodic or k + length < n) and line[(k + length) % n]:
+                length += 1
+            found.append((length, periodic or (k > 0 and k + length < n)))
+    return found
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 4), st.integers(2, 9))), st.booleans())
+@settings(deadline=None)
+def test_chords_and_lineal_path_are_those_of_brute_force(lines: np.ndarray, periodic: bool) -> None:
+    n = lines.shape[1]
+    counts = chords(lines, periodic)
+    wanted = np.zeros((2, n + 1), int)
+    for line in lines:
+        for length, whole in brute_chords(line, periodic):
+            wanted[0, length] += 1
+            wanted[1, length] += whole
+    assert np.array_equal(counts, wanted)
+    path = lineal_path(counts, len(lines), n, periodic)
+    for m in range(1, n + 1):
+        starts = range(n) if periodic else range(n - m + 1)
+        inside = [[line[[(k + i) % n for i in range(m)]].all() for k in starts] for line in lines]
+        assert path[m - 1] == pytest.approx(np.mean(inside))
+
+
+def test_mean_chord_of_lamellae() -> None:
+    lines = np.tile(np.arange(30) % 10 < 3, (4, 1))
+    assert mean_chord(chords(lines, True)) == 3
+    assert np.isnan(mean_chord(chords(np.zeros((2, 5), bool), False)))
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_s2_in_space_is_that_of_brute_force_in_any_blocks(periodic: bool) -> None:
+    volume = phase((11, 9, 10))
+    lags = 3
+    whole = np.concatenate([volume, volume[:lags]]) if periodic else volume
+    counts = sum(
+        pair_counts(whole[start : start + own + lags], own, lags, periodic)
+        for start, own in ((0, 4), (4, 5), (9, 2))
+    )
+    s2 = correlation(counts, volume.shape, periodic)
+    for dz, dy, dx in itertools.product(range(lags + 1), range(-lags, lags + 1), range(-lags, lags + 1)):
+        if periodic:
+            wanted = (volume & np.roll(volume, (-dz, -dy, -dx), (0, 1, 2))).mean()
+        else:
+            sides = list(zip((dz, dy, dx), volume.shape, strict=True))
+            first = tuple(slice(max(0, -d), n - max(0, d)) for d, n in sides)
+            second = tuple(slice(max(0, d), n - max(0, -d)) for d, n in sides)
+            wanted = (volume[first] & volume[second]).mean()
+        assert s2[dz, lags + dy, lags + dx] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_integral_range_of_noise_and_of_an_elongated_structure() -> None:
+    noise = np.random.default_rng(0).random((64, 64, 64)) < 0.3
+    s2 = correlation(pair_counts(np.concatenate([noise, noise[:8]]), 64, 8, True), noise.shape, True)
+    assert ranges(s2, noise.mean()) == pytest.approx((0.5, 0.5, 0.5), abs=0.02)
+    long = smooth_field((48, 48, 48), (4, 1, 1), 0.4, 0) > 0.5
+    s2 = correlation(pair_counts(np.concatenate([long, long[:16]]), 48, 16, True), long.shape, True)
+    z, y, x = ranges(s2, long.mean())
+    assert z > 2.5 * y and z > 2.5 * x and y == pytest.approx(x, rel=0.3)
+
+
+def test_repetition_finds_a_copy() -> None:
+    tile = np.random.default_rng(0).random((8, 16, 16)) < 0.4
+    for volume, wanted in (
+        (np.tile(tile, (1, 2, 2)), 1.0),
+        (np.random.default_rng(1).random((8, 32, 32)) < 0.4, 0.0),
+    ):
+        power = (np.abs(np.fft.rfft2(volume)) ** 2).sum(0)
+        assert repetition(power, 8, (32, 32), 5) == pytest.approx(wanted, abs=0.06)
+    assert np.isnan(repetition(power, 8, (32, 32), 16))
+
+
+def clusters(volume: np.ndarray, edges: tuple[int, int, int], periodic: bool) -> Clusters:
+    """Of a volume that was cut into blocks."""
+    counts = [range(-(-n // edge)) for n, edge in zip(volume.shape, edges, strict=True)]
+    blocks = {}
+    for index in itertools.product(*counts):
+        part = tuple(slice(k * edge, (k + 1) * edge) for k, edge in zip(index, edges, strict=True))
+        blocks[index] = label(volume[part])
+    return join(blocks, periodic)
+
+
+@pytest.mark.parametrize("edges", [(20, 18, 16), (7, 18, 5)])
+@pytest.mark.parametrize("wrap", [None, (0, 1, 2)])
+def test_clusters_are_those_of_dask_image(edges: tuple[int, int, int], wrap: tuple[int, ...] | None) -> None:
+    ndmeasure, array = pytest.importorskip("dask_image.ndmeasure"), pytest.importorskip("dask.array")
+    volume = phase((20, 18, 16), 1.0, 0.3)
+    labels, number = ndmeasure.label(array.from_array(volume, (10, 18, 16)), wrap_axes=wrap)
+    found = clusters(volume, edges, wrap is not None)
+    sizes = np.bincount(np.asarray(labels).ravel())[1:]
+    assert found.number == int(number) == (sizes > 0).sum()
+    assert found.largest == sizes.max() / volume.sum()
+    for axis, name in enumerate("zyx"):
+        others = tuple(k for k in range(3) if k != axis) if wrap else None
+        labels, _ = ndmeasure.label(array.from_array(volume, (10, 18, 16)), wrap_axes=others)
+        labels = np.asarray(labels)
+        ends = np.intersect1d(np.take(labels, 0, axis), np.take(labels, -1, axis))
+        assert found.percolating[name] == np.isin(labels, ends[ends > 0]).sum() / volume.sum()
+
+
+def test_percolation_along_one_axis_only() -> None:
+    rods = np.zeros((12, 10, 8), bool)
+    rods[:, 2:4, 2:4] = True
+    rods[5, 7, 5] = True
+    for periodic in (True, False):
+        found = clusters(rods, (5, 5, 8), periodic)
+        assert found.number == 2 and found.largest == 48 / 49
+        assert found.percolating == {"z": 48 / 49, "y": 0.0, "x": 0.0}
+    # A stair: from z = 0 to the top only by going around along x.
+    stairs = np.zeros((8, 4, 8), bool)
+    for k in range(8):
+        stairs[k, 1, (k + 4) % 8] = stairs[k, 1, (k + 5) % 8] = True
+    assert clusters(stairs, (4, 4, 4), True).percolating["z"] == 1
+    assert clusters(stairs, (4, 4, 4), False).percolating["z"] == 0
+    empty = clusters(np.zeros((4, 4, 4), bool), (4, 2, 4), True)
+    assert empty.number == 0 and empty.largest == 0
+    assert empty.percolating == {"z": 0.0, "y": 0.0, "x": 0.0}
