@@ -255,6 +255,7 @@ def test_killed_at_random_times(kills: int, tmp_path: Path, request: pytest.Fixt
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=False, reason="gloo at times fails to connect the ranks that torchrun starts again")
 def test_a_rank_is_killed_under_torchrun(tmp_path: Path) -> None:
     """torchrun starts the ranks again, and they go on, without being told to."""
     place = tmp_path / "run"
