@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.descriptors.aligned import aligned, bmm
+from mcrdist.descriptors.aligned import bmm
 from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, slice_sums
-from mcrdist.descriptors.fft import irfft2, memory_order, power, rfft2, scale_
+from mcrdist.descriptors.fft import fold, irfft2, memory_order, rfft2, unfold_
 from mcrdist.descriptors.variation import VariationTerm
 
 
@@ -58,8 +58,9 @@ class LagWindow:
 
         cos(k1 r1 + k2 r2) = cos k1 r1 cos k2 r2 − sin k1 r1 sin k2 r2,
 
-    so one product with cosines and sines along each axis gives all wanted lags, at far less than the cost of
-    the inverse transform, and its transpose spreads a residual on the window to a filter W(k).
+    so one product with cosines and one with sines along each axis give all wanted lags, at far less than the cost
+    of the inverse transform, and their transposes spread a residual on the window to a filter W(k). Only what is even
+    in k1 meets the cosines, and what is odd the sines: half the rows are enough.
 
     Parameters
     ----------
@@ -92,63 +93,72 @@ class LagWindow:
         if width % 2 == 0:
             twice[-1] = 1.0
         columns = waves(width // 2 + 1, width)
-        rows = waves(height, height)
+        rows = waves(height // 2 + 1, height)
+        half = lags + 1
 
         def keep(matrix: Tensor) -> Tensor:
             return matrix.to(device=device, dtype=dtype).contiguous()
 
-        self._columns = keep(columns * twice / self.pixels**2)  # (K, 2(L+1)), crops the second axis
-        self._columns_t = keep((columns * twice / self.pixels**2).T)
-        self._rows_t = keep(rows.T)  # (2(L+1), H), crops the first
-        self._rows = keep(rows)
-        self._cos_rows, self._sin_rows = keep(rows[:, : lags + 1]), keep(rows[:, lags + 1 :])
-        self._spread_columns_t = keep(columns.T)  # without the doubling: one filter value a frequency
-        self._spread_columns = keep(columns)
+        def both(matrix: Tensor) -> list[Tensor]:
+            return [keep(matrix[:, :half]), keep(matrix[:, half:])]
 
-    def crop(self, power: Tensor) -> Tensor:
-        """S2 (S, 2L+1, L+1) of power spectra |F|² (S, H, W//2+1).
+        def transposed(matrices: list[Tensor]) -> list[Tensor]:
+            return [keep(matrix.T) for matrix in matrices]
+
+        # Of the cosines and of the sines: those that crop an axis are transposed to those that spread along it, but
+        # for the doubling, since the filter has one value a frequency.
+        self._crop_columns = both(columns * twice / self.pixels**2)  # (K, L+1)
+        self._crop_columns_t = transposed(self._crop_columns)
+        self._spread_columns = both(columns)
+        self._spread_columns_t = transposed(self._spread_columns)
+        self._rows = both(rows)  # (H//2 + 1, L+1)
+        self._rows_t = transposed(self._rows)
+
+    def crop(self, spectrum: Tensor) -> Tensor:
+        """S2 (S, 2L+1, L+1) of half-spectra F (S, H, W//2+1).
 
         Matrix products have shapes that do not depend on how many slices come at once, and `bmm` aligns them, so
         the bits do not depend on it either.
         """
-        count, height, frequencies = power.shape
-        both, half = 2 * (self.lags + 1), self.lags + 1
-        if memory_order(power)[-1] == 0:  # slices run fastest: the rows first, all columns and slices at once
-            native = power.permute(1, 2, 0).reshape(height, frequencies * count)
-            partial = (self._rows_t @ native).view(both, frequencies, count)
-            products = torch.bmm(
-                self._columns_t.expand(both, both, frequencies), partial
-            )  # (rows, columns, S)
-            products = products.permute(2, 0, 1)
-        else:
-            partial = bmm(power, self._columns.expand(count, frequencies, both))
-            products = bmm(self._rows_t.expand(count, both, height), partial)
-        even = products[:, :half, :half]
-        odd = products[:, half:, half:]
+        half = self.lags + 1
+        lanes = memory_order(spectrum)[-1] == 0
+        found = []
+        for part, rows_t, columns, columns_t in zip(
+            fold(spectrum), self._rows_t, self._crop_columns, self._crop_columns_t, strict=True
+        ):
+            count, height, frequencies = part.shape
+            if lanes:  # slices run fastest: the rows first, all columns and slices at once
+                native = part.permute(1, 2, 0).reshape(height, frequencies * count)
+                partial = (rows_t @ native).view(half, frequencies, count)
+                found.append(torch.bmm(columns_t.expand(half, half, frequencies), partial).permute(2, 0, 1))
+            else:
+                partial = bmm(part, columns.expand(count, frequencies, half))
+                found.append(bmm(rows_t.expand(count, half, height), partial))
+        even, odd = found
         return torch.cat([(even + odd)[:, 1:].flip(1), even - odd], dim=1)
 
-    def spread(self, residual: Tensor, like: Tensor) -> Tensor:
-        """The filter W(k) = Σ_r R(r) cos(k·r) (S, H, W//2+1) of residuals R, laid out as `like`."""
-        count, half = len(residual), self.lags + 1
-        height, frequencies = like.shape[1:]
+    def filter_(self, spectrum: Tensor, residual: Tensor) -> Tensor:
+        """Multiply half-spectra by the filters W(k) = Σ_r R(r) cos(k·r) of residuals R (S, 2L+1, L+1), in place."""
+        half = self.lags + 1
+        lanes = memory_order(spectrum)[-1] == 0
         ahead, back = residual[:, self.lags :], residual[:, : self.lags].flip(1)
         even, odd = ahead.clone(), -ahead
         even[:, 1:] += back
         odd[:, 1:] += back
-        if memory_order(like)[-1] == 0:
-            cos, sin = self._spread_columns[:, :half], self._spread_columns[:, half:]
-            partial = torch.cat(
-                [
-                    torch.bmm(cos.expand(half, frequencies, half), even.permute(1, 2, 0).contiguous()),
-                    torch.bmm(sin.expand(half, frequencies, half), odd.permute(1, 2, 0).contiguous()),
-                ]
-            )  # (2(L+1), K, S)
-            filters = self._rows @ partial.view(2 * half, frequencies * count)
-            return filters.view(height, frequencies, count).permute(2, 0, 1)
-        partial = aligned((count, height, 2 * half), residual.dtype, residual.device)
-        partial[..., :half] = bmm(self._cos_rows.expand(count, height, half), even)
-        partial[..., half:] = bmm(self._sin_rows.expand(count, height, half), odd)
-        return bmm(partial, self._spread_columns_t.expand(count, 2 * half, frequencies))
+        found = []
+        for part, rows, columns, columns_t in zip(
+            (even, odd), self._rows, self._spread_columns, self._spread_columns_t, strict=True
+        ):
+            count, (height, frequencies) = len(part), (len(rows), len(columns))
+            if lanes:
+                native = part.permute(1, 2, 0).contiguous()
+                partial = torch.bmm(columns.expand(half, frequencies, half), native)
+                filters = rows @ partial.view(half, frequencies * count)
+                found.append(filters.view(height, frequencies, count).permute(2, 0, 1))
+            else:
+                partial = bmm(rows.expand(count, height, half), part)
+                found.append(bmm(partial, columns_t.expand(count, half, frequencies)))
+        return unfold_(spectrum, *found)
 
 
 class _TwoPoint(torch.autograd.Function):
@@ -159,14 +169,14 @@ class _TwoPoint(torch.autograd.Function):
         spectrum = rfft2(slices)
         ctx.window = window
         ctx.save_for_backward(spectrum)
-        return window.crop(power(spectrum))
+        return window.crop(spectrum)
 
     @staticmethod
     def backward(ctx: Any, residual: Tensor) -> tuple[Tensor, None]:
         (spectrum,) = ctx.saved_tensors
         window: LagWindow = ctx.window
-        filters = window.spread(residual * (2.0 / window.pixels), spectrum)
-        return irfft2(spectrum * filters, window.shape), None
+        filtered = window.filter_(spectrum.clone(), residual * (2.0 / window.pixels))
+        return irfft2(filtered, window.shape), None
 
 
 def two_point_correlation(slices: Tensor, window: LagWindow) -> Tensor:
@@ -227,12 +237,12 @@ class TwoPointTerm(Term):
     def evaluate(self, slices: Tensor, share: float, at: range) -> tuple[Tensor, Tensor]:
         spectrum = rfft2(slices)
         errors, residual = self._errors(spectrum, share, at)
-        filtered = scale_(spectrum, self.window.spread(residual, spectrum))
+        filtered = self.window.filter_(spectrum, residual)
         return errors, irfft2(filtered, self.window.shape)
 
     def _errors(self, spectrum: Tensor, share: float, at: range) -> tuple[Tensor, Tensor]:
         """Errors of all parts, and d loss / d S2 on the window times the 2/N that the adjoint brings."""
-        s2 = self.window.crop(power(spectrum))
+        s2 = self.window.crop(spectrum)
         residual = s2 - self.targets.of(at)
         error = slice_sums(residual.to(torch.float64).square()).sqrt_() / self.scale
         adjoint = 2.0 / self.window.pixels

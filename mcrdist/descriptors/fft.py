@@ -6,11 +6,15 @@ fastest. The transforms here work in the order in which the numbers lie, so no s
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.fft
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist.descriptors import kernels
 from mcrdist.descriptors.aligned import aligned
 
 
@@ -45,31 +49,66 @@ def irfft2(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
         return slices
     order = memory_order(spectrum)
     inverse = [order.index(dimension) for dimension in range(3)]
-    values = scipy.fft.irfft2(
-        spectrum.permute(order).numpy(), s=shape, axes=(inverse[1], inverse[2]), overwrite_x=True
-    )
+    # Axis by axis, since together they take a copy of the spectrum: pages that are new every time, and dear.
+    values = spectrum.permute(order).numpy()
+    values = scipy.fft.ifft(values, axis=inverse[1], overwrite_x=True)
+    values = scipy.fft.irfft(values, n=shape[1], axis=inverse[2], overwrite_x=True)
     return torch.from_numpy(values).permute(inverse)
 
 
-def power(spectrum: Tensor) -> Tensor:
-    """|F|² of a half-spectrum: in its memory order where slices run fastest, else one slice after another, aligned."""
-    if spectrum.device.type != "cpu" or memory_order(spectrum)[-1] != spectrum.ndim - 1:
-        real, imaginary = spectrum.real, spectrum.imag
-        return (real * real).addcmul_(imaginary, imaginary)
-    values = spectrum.numpy()  # where slices follow one another, NumPy's strided loops are the faster
+def fold(spectrum: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums and differences of |F|² at opposite frequencies of the first in-plane axis.
+
+    Parameters
+    ----------
+    spectrum : complex tensor (S, H, K)
+
+    Returns
+    -------
+    even, odd : tensor (S, H//2 + 1, K)
+        P(k1) ± P(−k1), P = |F|², for 0 ≤ k1 ≤ H/2; P alone where −k1 is k1. Laid out as the spectrum where its
+        slices run fastest in memory, else one slice after another, aligned.
+    """
     count, height, frequencies = spectrum.shape
-    result = aligned((count, height, frequencies), spectrum.real.dtype, spectrum.device)
-    into = result.numpy()
-    np.square(values.real, out=into)
-    into += np.square(values.imag)
-    return result
+    half = height // 2 + 1
+    dtype, device = spectrum.real.dtype, spectrum.device
+    lanes = memory_order(spectrum)[-1] == 0
+    if device.type != "cpu":
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        mirror = torch.zeros_like(power[:, :half])
+        inner = (height - 1) // 2  # frequencies that have a mirror
+        mirror[:, 1 : inner + 1] = power[:, half:].flip(1)
+        return power[:, :half] + mirror, power[:, :half] - mirror
+    if lanes:
+        shape = (1, half, frequencies * count)
+        even, odd = torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype)
+    else:
+        shape = (count, half, frequencies)
+        even, odd = aligned(shape, dtype, device), aligned(shape, dtype, device)
+    kernels.fold(_parts(spectrum), even.numpy(), odd.numpy())
+    if lanes:
+        even, odd = (part.view(half, frequencies, count).permute(2, 0, 1) for part in (even, odd))
+    return even, odd
 
 
-def scale_(spectrum: Tensor, filters: Tensor) -> Tensor:
-    """Multiply a complex half-spectrum by real filters of the same shape, in place."""
+def unfold_(spectrum: Tensor, even: Tensor, odd: Tensor) -> Tensor:
+    """Multiply F(k1) by even + odd, and F(−k1) by even − odd, in place; the shapes and layouts are those of `fold`."""
+    height = spectrum.shape[1]
+    half = even.shape[1]
     if spectrum.device.type != "cpu":
+        inner = slice(1, (height + 1) // 2)  # frequencies that have a mirror
+        filters = torch.cat([even + odd, (even - odd)[:, inner].flip(1)], dim=1)
         return spectrum.mul_(filters)
-    # NumPy multiplies complex by real directly; torch makes the filter complex first, three times the work.
-    values = spectrum.numpy()
-    np.multiply(values, filters.numpy(), out=values)
+    if memory_order(spectrum)[-1] == 0:
+        even, odd = (part.permute(1, 2, 0).reshape(1, half, -1) for part in (even, odd))
+    kernels.unfold(_parts(spectrum), even.numpy(), odd.numpy())
     return spectrum
+
+
+def _parts(spectrum: Tensor) -> NDArray[Any]:
+    """Real and imaginary parts by turns (S, H, 2K); of slices that run fastest, (1, H, 2KS)."""
+    if memory_order(spectrum)[-1] == 0:
+        native = spectrum.permute(1, 2, 0)
+        return np.asarray(torch.view_as_real(native).reshape(1, len(native), -1).numpy())
+    values = torch.view_as_real(spectrum)
+    return np.asarray(values.flatten(2).numpy())
