@@ -22,7 +22,7 @@ from mcrdist.descriptors.correlation import (
     two_point,
     two_point_correlation,
 )
-from mcrdist.descriptors.fft import irfft2, rfft2
+from mcrdist.descriptors.fft import fold, fold_by_torch, irfft2, rfft2, unfold_, unfold_by_torch_
 from mcrdist.descriptors.variation import VariationTerm, variation
 from mcrdist.descriptors.volume_fraction import GreynessTerm, VolumeFractionTerm
 
@@ -432,3 +432,31 @@ def test_variation_that_rides_on_s2_is_the_variation(shape: tuple[int, int]) -> 
     assert [part.name for part in together.parts] == ["s2", "variation"]
     torch.testing.assert_close(errors, torch.stack(separate, dim=1), rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-16)
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (7, 9), (2, 4), (9, 6)])
+@pytest.mark.parametrize(
+    "order", [(0, 1, 2), (1, 0, 2), (1, 2, 0)]
+)  # of memory, as for planes normal to z, y and x
+def test_folding_is_what_its_formula_says_in_every_layout_and_on_every_device(
+    shape: tuple[int, int], order: tuple[int, int, int]
+) -> None:
+    slices = torch.rand(5, *shape, dtype=torch.float64)
+    inverse = [order.index(dimension) for dimension in range(3)]
+    laid_out = slices.permute(order).contiguous().permute(inverse)
+    spectrum = rfft2(laid_out)
+    height = shape[0]
+    power = torch.fft.rfft2(slices).abs().square()
+    own = [k for k in range(height) if 2 * k % height == 0]
+    mirror = torch.roll(power.flip(1), 1, 1)
+    mirror[:, own] = 0.0
+    filters = [torch.rand(5, height // 2 + 1, spectrum.shape[2], dtype=torch.float64) for _ in range(2)]
+    ahead, back = filters[0] + filters[1], filters[0] - filters[1]
+    for fold_, unfold in ((fold, unfold_), (fold_by_torch, unfold_by_torch_)):
+        even, odd = fold_(spectrum)
+        torch.testing.assert_close(even, (power + mirror)[:, : height // 2 + 1])
+        torch.testing.assert_close(odd, (power - mirror)[:, : height // 2 + 1])
+        multiplied = unfold(rfft2(laid_out), *filters)
+        for k in range(height):
+            factor = ahead[:, k] if k <= height // 2 else back[:, height - k]
+            torch.testing.assert_close(multiplied[:, k], spectrum[:, k] * factor)

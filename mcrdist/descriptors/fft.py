@@ -74,11 +74,7 @@ def fold(spectrum: Tensor) -> tuple[Tensor, Tensor]:
     dtype, device = spectrum.real.dtype, spectrum.device
     lanes = memory_order(spectrum)[-1] == 0
     if device.type != "cpu":
-        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-        mirror = torch.zeros_like(power[:, :half])
-        inner = (height - 1) // 2  # frequencies that have a mirror
-        mirror[:, 1 : inner + 1] = power[:, half:].flip(1)
-        return power[:, :half] + mirror, power[:, :half] - mirror
+        return fold_by_torch(spectrum)
     if lanes:
         shape = (1, half, frequencies * count)
         even, odd = torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype)
@@ -93,16 +89,29 @@ def fold(spectrum: Tensor) -> tuple[Tensor, Tensor]:
 
 def unfold_(spectrum: Tensor, even: Tensor, odd: Tensor) -> Tensor:
     """Multiply F(k1) by even + odd, and F(−k1) by even − odd, in place; the shapes and layouts are those of `fold`."""
-    height = spectrum.shape[1]
-    half = even.shape[1]
     if spectrum.device.type != "cpu":
-        inner = slice(1, (height + 1) // 2)  # frequencies that have a mirror
-        filters = torch.cat([even + odd, (even - odd)[:, inner].flip(1)], dim=1)
-        return spectrum.mul_(filters)
+        return unfold_by_torch_(spectrum, even, odd)
     if memory_order(spectrum)[-1] == 0:
-        even, odd = (part.permute(1, 2, 0).reshape(1, half, -1) for part in (even, odd))
+        even, odd = (part.permute(1, 2, 0).flatten(1)[None] for part in (even, odd))
     kernels.unfold(_parts(spectrum), even.numpy(), odd.numpy())
     return spectrum
+
+
+def fold_by_torch(spectrum: Tensor) -> tuple[Tensor, Tensor]:
+    """What `fold` returns, on any device."""
+    height = spectrum.shape[1]
+    half, mirrored = height // 2 + 1, (height - 1) // 2
+    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    mirror = torch.zeros_like(power[:, :half])
+    mirror[:, 1 : mirrored + 1] = power[:, half:].flip(1)
+    return power[:, :half] + mirror, power[:, :half] - mirror
+
+
+def unfold_by_torch_(spectrum: Tensor, even: Tensor, odd: Tensor) -> Tensor:
+    """What `unfold_` does, on any device."""
+    mirrored = (spectrum.shape[1] - 1) // 2
+    back = (even - odd)[:, 1 : mirrored + 1].flip(1)
+    return spectrum.mul_(torch.cat([even + odd, back], dim=1))
 
 
 def _parts(spectrum: Tensor) -> NDArray[Any]:
