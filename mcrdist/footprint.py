@@ -248,7 +248,7 @@ def _transposes(work: Work) -> int:
 
 
 def _batch(work: Work) -> int:
-    """What a thread holds of its slices: the spectrum, the inverse transform's copy of it, the gradient, padding."""
+    """What a thread holds of its slices: the spectrum, its powers or filters, the gradient, padding."""
     nz, ny, nx = work.shape
     z_planes, x_planes = max(ny * nx, min(BATCH_VOXELS, work.slab)), LANES * nz * ny
     copies = 6 if work.cuda else 4  # cuFFT wants slices contiguous, and work space
