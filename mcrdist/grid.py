@@ -111,18 +111,24 @@ class Grid:
         return found
 
     def objective(
-        self, smoothing: float, greyness: float | None = None, *, report: bool = False
+        self, smoothing: float, greyness: float | None = None, *, cheap: bool = False, report: bool = False
     ) -> Objective:
         """The loss with a smoothing of the variation; `greyness` adds that term.
 
-        With `report`, descriptors of weight 0 are measured too, and all of them on every slice.
+        With `cheap`, it does without costly descriptors. With `report`, descriptors of weight 0 are measured too, and
+        all of them on every slice.
         """
         held = {}
         for direction in self.directions:
             grid = SliceGrid(direction.slice_shape(self.level.shape), self.slab.dtype, self._comm.device)
             selection, targets = self._selections[direction.name], self._targets[direction.name]
             channels = tuple(
-                tuple(self._terms(selection, target, grid, smoothing, greyness, report)) for target in targets
+                tuple(
+                    term
+                    for term in self._terms(selection, target, grid, smoothing, greyness, report)
+                    if not (cheap and term.costly)
+                )
+                for target in targets
             )
             self.multipliers.hand(direction.name, channels)
             joint = tuple(

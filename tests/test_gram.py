@@ -11,6 +11,7 @@ from matrix import features, random_weights
 from numpy.typing import NDArray
 from torch import Tensor
 
+import mcrdist
 from mcrdist.config import DescriptorConfig, from_mapping
 from mcrdist.config.descriptors import VGG_LAYERS
 from mcrdist.descriptors import gram
@@ -265,3 +266,23 @@ def test_slices_too_small_for_all_layers(own_file: Path) -> None:
     ):
         select(config, view(32))
     assert all(c.descriptor.name != "gram" for c in select(config, view(32, finest=False)).single)
+
+
+def test_the_network_joins_when_the_correlations_have_settled(own_file: Path, tmp_path: Path) -> None:
+    gram = {"weight": 1.0, "weights": str(own_file), "layers": ["relu1_2"]}
+    run = mcrdist.reconstruct(
+        micrograph="synthetic:discs",
+        volume={"size": 12},
+        descriptors={"gram": gram},
+        optimizer={"iterations": 6},
+        run={"dir": str(tmp_path / "run"), "report": False},
+    )
+    stages = list(dict.fromkeys(line["stage"] for line in run.metrics))
+    assert stages[:2] == ["prepare", "relax"] and stages[-1] == "flip"
+    prepared = [line for line in run.metrics if line["stage"] == "prepare"]
+    relaxed = [line for line in run.metrics if line["stage"] == "relax"]
+    assert all("gram" not in line["errors"] and "s2" in line["errors"] for line in prepared)
+    assert all("gram" in line["errors"] for line in relaxed)
+    assert prepared[-1]["loss"] < prepared[0]["loss"] and relaxed[-1]["loss"] < relaxed[0]["loss"]
+    # It goes on from where they were.
+    assert relaxed[0]["errors"]["s2"] == pytest.approx(prepared[-1]["errors"]["s2"], rel=1e-6)
