@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import resource
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import objectives
-import psutil
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import resident
 
 import mcrdist.reconstruct
 from mcrdist import footprint, level
@@ -23,16 +23,15 @@ from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.threads import configure
 
 MEASURE = """
-import json, re, resource, sys
+import json, sys
 import mcrdist
+from memory import resident
 from mcrdist import level
 from mcrdist.reconstruct import conduct
 level.GREY_PRICES, level.FLIP_ROUNDS = (0.1,), 4  # every stage, but not for long
-def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 before = resident()
 run = mcrdist.reconstruct(*sys.argv[1:])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = resident("VmHWM")
 size = lambda path: sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
 found = {name: size(run.path / "volume.zarr" / name) for name in ("phase", "field")}
 print(json.dumps({"before": before, "peak": peak, **found}))
@@ -45,7 +44,8 @@ def measured(out: Path, *overrides: str) -> dict[str, Any]:
         pytest.skip("resident memory is read from /proc")
     settings = ("micrograph.path=synthetic:gaussian", "runtime.threads=1", f"run.dir={out}", *overrides)
     command = [sys.executable, "-c", MEASURE, *settings]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
@@ -73,10 +73,10 @@ def test_peak_memory_is_as_told(size: int, settings: list[str], work: dict[str, 
 
 def measured_here(settings: list[str]) -> dict[str, Any]:
     """The same in this process, a rank."""
-    resident = psutil.Process().memory_info().rss
+    before = resident()
     level.GREY_PRICES, level.FLIP_ROUNDS = (0.1,), 4
     mcrdist.reconstruct(*settings)
-    return {"before": resident, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return {"before": before, "peak": resident("VmHWM")}
 
 
 @pytest.mark.slow

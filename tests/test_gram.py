@@ -205,8 +205,9 @@ def test_memory_is_what_the_documentation_says(root: Path) -> None:
     import sys
 
     code = """
-import psutil, resource, sys, torch
+import sys, torch
 sys.path.insert(0, "tests")
+from memory import resident
 from matrix import random_weights
 from test_gram import ALL, images
 from mcrdist.descriptors.base import SliceGrid
@@ -216,9 +217,9 @@ descriptor = GramMatrices(Vgg19(random_weights()), ALL)
 target = descriptor.describe(images(1, 64, 64)[0], True)[None]
 slices = torch.rand(1, 640, 640)
 term = descriptor.term({"gram": target}, 1.0, SliceGrid((640, 640)))
-before = psutil.Process().memory_info().rss
+before = resident()
 term.accumulate(slices, torch.zeros_like(slices), 1.0, range(1))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 640**2)
+print((resident("VmHWM") - before) / 640**2)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=240, check=False

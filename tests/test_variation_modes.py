@@ -95,13 +95,13 @@ def test_multipliers_learn_from_the_errors() -> None:
     assert not Multipliers().wanted(other)
 
 
-def conduct(directory: Path, mode: str, weight: float) -> Run:
+def conduct(directory: Path, mode: str, weight: float, size: int = 16) -> Run:
     from mcrdist.reconstruct import reconstruct
 
     image = synthetic.ThresholdedGaussian(length=4.0, fraction=0.4).draw((256, 256), np.random.default_rng(1))
     mapping = {
         "micrograph": {"image": image},
-        "volume": {"size": 16},
+        "volume": {"size": size},
         "target": {"lags": 6},
         "descriptors": {"variation": {"mode": mode, "weight": weight}},
         "optimizer": {"iterations": 40},
@@ -123,6 +123,6 @@ def test_what_a_run_makes_of_each_mode(tmp_path: Path) -> None:
     matched = {weight: excess(conduct(tmp_path, "match", weight)) for weight in (0.01, 100.0)}
     assert matched[0.01] > matched[100.0] + 0.05  # a weight to tune
     assert excess(conduct(tmp_path, "minimize", 3.0)) < -0.1
-    constrained = [conduct(tmp_path, "constrain", weight) for weight in (0.01, 100.0)]
-    assert abs(excess(constrained[0])) < 0.02  # 0.5 % is less than ten voxels of 16³ make of it
+    constrained = [conduct(tmp_path, "constrain", weight, size=24) for weight in (0.01, 100.0)]
+    assert abs(excess(constrained[0])) < 0.01  # in 16³ voxels the last batch of flips alone is worth more
     assert np.array_equal(constrained[0].phase, constrained[1].phase)  # none
