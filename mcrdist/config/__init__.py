@@ -247,6 +247,12 @@ _VERBS = {
 }
 
 
+def _validated(verb: str, mapping: Mapping[str, Any]) -> Any:
+    """What the settings of a command make; a mistyped key is told before a missing one."""
+    verify(verb, mapping)
+    return _VERBS[verb](mapping, "")
+
+
 def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
     """Return the validated configuration of a reconstruction.
 
@@ -262,15 +268,13 @@ def from_mapping(mapping: Mapping[str, Any]) -> ReconstructConfig:
         For an unknown key, a value of the wrong kind or outside its range, or settings that contradict each
         other: everything that can be known without opening a file.
     """
-    verify("reconstruct", mapping)  # a mistyped key is told before a missing one
-    config: ReconstructConfig = _RECONSTRUCT(mapping, "")
+    config: ReconstructConfig = _validated("reconstruct", mapping)
     return config
 
 
 def characterize_from_mapping(mapping: Mapping[str, Any]) -> CharacterizeConfig:
     """Return the validated configuration of a characterisation; see :func:`from_mapping`."""
-    verify("characterize", mapping)
-    config: CharacterizeConfig = _CHARACTERIZE(mapping, "")
+    config: CharacterizeConfig = _validated("characterize", mapping)
     return config
 
 
@@ -282,8 +286,7 @@ def weights_from_mapping(mapping: Mapping[str, Any]) -> WeightsConfig:
 
 def verify_from_mapping(mapping: Mapping[str, Any]) -> Path:
     """Return the run directory that `mcrdist verify` is to look at; see :func:`from_mapping`."""
-    verify("verify", mapping)
-    where: str | None = _VERIFY(mapping, "")
+    where: str | None = _validated("verify", mapping)
     if where is None:
         raise InputError("run.dir: expected the directory of a run, found nothing (null); e.g. run.dir=out")
     return Path(where).expanduser().absolute()
@@ -291,22 +294,19 @@ def verify_from_mapping(mapping: Mapping[str, Any]) -> Path:
 
 def export_from_mapping(mapping: Mapping[str, Any]) -> ExportConfig:
     """Return the validated configuration of an export; see :func:`from_mapping`."""
-    verify("export", mapping)
-    config: ExportConfig = EXPORT(mapping, "")
+    config: ExportConfig = _validated("export", mapping)
     return config
 
 
 def analyze_from_mapping(mapping: Mapping[str, Any]) -> AnalyzeConfig:
     """Return the validated configuration of an analysis; see :func:`from_mapping`."""
-    verify("analyze", mapping)
-    config: AnalyzeConfig = ANALYZE(mapping, "")
+    config: AnalyzeConfig = _validated("analyze", mapping)
     return config
 
 
 def view_from_mapping(mapping: Mapping[str, Any]) -> ViewConfig:
     """Return the validated configuration of the viewer; see :func:`from_mapping`."""
-    verify("view", mapping)
-    config: ViewConfig = VIEW(mapping, "")
+    config: ViewConfig = _validated("view", mapping)
     return config
 
 
