@@ -35,7 +35,12 @@ def exchanged(pairs: int) -> Tensor:
 
 def test_exchanges_find_what_flips_do_not() -> None:
     x = exchanged(5)
-    flipped = flip_descent(function, x, lambda gain, *_: Selection(gain > 0.0, int((gain > 0.0).sum())))
+
+    def all_that_gain(gain: Tensor, *_: int) -> Selection:
+        places = [np.flatnonzero(plane.numpy() > 0.0) for plane in gain]
+        return Selection(places, sum(map(len, places)))
+
+    flipped = flip_descent(function, x, all_that_gain)
     assert (flipped.stop, flipped.flips) == ("no candidates", 0)
     states: list[FlipState] = []
     result = exchange_descent(function, x, 1000, lambda state: states.append(state))

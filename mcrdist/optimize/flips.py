@@ -9,7 +9,7 @@ same error twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,6 @@ ROOM = 4  # times the flips that were left of a batch, the most that the next on
 
 #: What is remembered of a batch beside the loss and the gains.
 _COUNTS = ("count", "flips", "iteration", "evaluations")
-TOGETHER = 16  # planes whose histograms are held at once
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 SumIntegers = Callable[[NDArray[np.int64]], NDArray[np.int64]]
@@ -80,9 +79,9 @@ class FlipResult:
 
 @dataclass(frozen=True)
 class Selection:
-    """Voxels to flip: bool (planes, ny, nx) on this rank, and how many there are on all ranks."""
+    """Voxels to flip: for each plane of this rank their places in it, row by row; how many there are on all ranks."""
 
-    mask: Tensor
+    places: Sequence[NDArray[np.int64]]
     count: int
 
 
@@ -101,7 +100,8 @@ def flip_descent(
     """Lower `function` over binary fields by flipping voxels, in place.
 
     A batch that lowers the loss is kept and the next one is larger; otherwise it is undone, exactly, and the
-    next one is half as large. Memory: besides `x` and what `function` owns, one field and one bool field.
+    next one is half as large. Memory: besides `x` and what `function` owns, one field and what the
+    selector needs.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def flip_descent(
         if chosen.count == 0:
             stop = "no candidates"
             break
-        _flip(x, chosen.mask)
+        _flip(x, chosen.places)
         new_loss, new_gain = function(x)
         evaluations += 1
         accepted = new_loss < loss  # NaN is no decrease
@@ -172,15 +172,17 @@ def flip_descent(
             # As asked for, not as thinned out; but no more than the candidates can nearly give.
             count = math.ceil(GROW * min(count, ROOM * chosen.count))
         else:
-            _flip(x, chosen.mask)
+            _flip(x, chosen.places)
             count = int(SHRINK * min(count, ROOM * chosen.count))
         state = FlipState(iteration, loss, evaluations, chosen.count, accepted, remember)
     return FlipResult(x, loss, iteration, evaluations, flips, stop)
 
 
-def _flip(x: Tensor, mask: Tensor) -> None:
-    for p in range(x.shape[0]):
-        torch.where(mask[p], 1 - x[p], x[p], out=x[p])
+def _flip(x: Tensor, places: Sequence[NDArray[np.int64]]) -> None:
+    for plane, where in zip(x, places, strict=True):
+        if len(where):
+            flat, index = plane.view(-1), torch.from_numpy(where).to(x.device)
+            flat[index] = 1 - flat[index]
 
 
 class GainSelector:
@@ -223,51 +225,37 @@ class GainSelector:
 
     def __call__(self, gain: Tensor, count: int, iteration: int) -> Selection:
         """Choose about `count` voxels of `gain` (planes, ny, nx)."""
-        planes = range(gain.shape[0])
-        mask = torch.zeros(gain.shape, dtype=torch.bool, device=gain.device)
-        threshold = self._threshold(gain, count, iteration)
+        shape = (gain.shape[1], gain.shape[2])
+        found = self.planes_map(lambda p: self._candidates(gain, p, iteration), range(len(gain)))
+        candidates = _Candidates.joined(found)
+        threshold = self._threshold(candidates.keys, count)
+        if threshold is None:
+            return Selection([np.zeros(0, np.int64)] * len(gain), 0)
+        best = candidates.among(candidates.keys >= threshold)
+        chosen = self._thinned(best, shape)
+        number = self._number(chosen)
+        if number == 0:  # the dice took the last ones too
+            chosen, number = best, self._number(best)
+        return Selection(chosen.by_plane(len(gain)), number)
 
-        def choose(p: int) -> None:
-            if threshold is not None:
-                mask[p] = torch.from_numpy(self._keys(gain, p, iteration) >= threshold)
-
-        self.planes_map(choose, planes)
-        chosen = self._thin(mask, iteration)
-        if chosen == 0 and threshold is not None:  # the dice took the last ones too
-            self.planes_map(choose, planes)
-            chosen = int(self._counts(mask)[: self.total].sum())
-        return Selection(mask, chosen)
-
-    def _subset(self, plane: int, iteration: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Who may be chosen, and among them a uniform number in [0, 1)."""
-        uniform = self.noise(plane, iteration) / self.share
-        return uniform < 1, uniform
-
-    def _keys(self, gain: Tensor, plane: int, iteration: int) -> NDArray[np.int64]:
-        """int64 (ny, nx): order of preference, 0 for voxels that may not be chosen."""
-        may, uniform = self._subset(plane, iteration)
-        values = gain[plane].to(torch.float32).cpu().contiguous().numpy()
-        may &= np.isfinite(values) & (values > 0)
+    def _candidates(self, gain: Tensor, plane: int, iteration: int) -> _Candidates:
+        uniform = (self.noise(plane, iteration) / self.share).ravel()
+        values = gain[plane].to(torch.float32).cpu().contiguous().numpy().ravel()
+        places = np.flatnonzero((uniform < 1) & np.isfinite(values) & (values > 0))
+        uniform, values = uniform[places], values[places]
         # Positive floats are ordered as their bits are.
         keys = values.view(np.int32).astype(np.int64) << 16
-        keys |= np.where(may, uniform * 65536, 0).astype(np.int64)
-        return np.where(may, keys, 0)
+        digits = uniform * 65536
+        keys |= digits.astype(np.int64)
+        return _Candidates(np.full(len(places), plane), places, keys, digits % 1)
 
-    def _threshold(self, gain: Tensor, count: int, iteration: int) -> int | None:
-        """The key of the `count`-th best voxel; None without candidates."""
+    def _threshold(self, keys: NDArray[np.int64], count: int) -> int | None:
+        """The key of the `count`-th best voxel of all ranks; None without candidates."""
         prefix, wanted = 0, count
         for shift in (32, 16, 0):
-
-            def histogram(p: int, shift: int = shift, prefix: int = prefix) -> NDArray[np.int64]:
-                keys = self._keys(gain, p, iteration)
-                keys = keys[(keys > 0) & (keys >> (shift + 16) == prefix)]
-                return np.bincount((keys >> shift) & 0xFFFF, minlength=65536).astype(np.int64)
-
-            local = np.zeros(65536, dtype=np.int64)
-            for first in range(0, gain.shape[0], TOGETHER):  # a histogram is as large as a small plane
-                some = range(first, min(first + TOGETHER, gain.shape[0]))
-                local += sum(self.planes_map(histogram, some), np.zeros_like(local))
-            best_first = np.cumsum(self.sum_integers(local)[::-1])
+            alike = keys[keys >> (shift + 16) == prefix]
+            histogram = np.bincount((alike >> shift) & 0xFFFF, minlength=65536).astype(np.int64)
+            best_first = np.cumsum(self.sum_integers(histogram)[::-1])
             if best_first[-1] == 0:
                 return None
             if best_first[-1] <= wanted:
@@ -277,35 +265,61 @@ class GainSelector:
             prefix = (prefix << 16) | (65535 - digit)
         return prefix
 
-    def _thin(self, mask: Tensor, iteration: int) -> int:
-        """Drop voxels of crowded slices; the number that is left, on all ranks."""
-        nz, (ny, nx) = self.total, mask.shape[1:]
-        counts = self._counts(mask)
-        per_slice = np.split(counts[: nz + ny + nx], [nz, nz + ny])
-        chosen = int(per_slice[0].sum())
-        keep = []
-        for crowd in per_slice:
-            limit = max(1.0, self.crowding * chosen / len(crowd))
-            keep.append(limit / np.maximum(crowd, limit))
-        if min(k.min() for k in keep) == 1:
-            return chosen
+    def _thinned(self, chosen: _Candidates, shape: tuple[int, int]) -> _Candidates:
+        """Those that are left when crowded slices have dropped some."""
+        (ny, nx), nz = shape, self.total
+        slices = (self.start + chosen.planes, chosen.places // nx, chosen.places % nx)
+        counts = [
+            np.bincount(index, minlength=length) for index, length in zip(slices, (nz, ny, nx), strict=True)
+        ]
+        crowds = np.split(self.sum_integers(np.concatenate(counts).astype(np.int64)), [nz, nz + ny])
+        odds = np.ones(len(chosen.keys))
+        for crowd, index in zip(crowds, slices, strict=True):
+            limit = max(1.0, self.crowding * crowds[0].sum() / len(crowd))
+            odds = np.minimum(odds, (limit / np.maximum(crowd, limit))[index])
+        return chosen.among(chosen.dice < odds)
 
-        def thin(p: int) -> None:
-            _, uniform = self._subset(p, iteration)
-            odds = np.minimum(keep[0][self.start + p], np.minimum(keep[1][:, None], keep[2][None, :]))
-            # The digits that broke no ties: those who won a tie must not fare worse (or better) here.
-            mask[p] &= torch.from_numpy(uniform * 65536 % 1 < odds).to(mask.device)
+    def _number(self, chosen: _Candidates) -> int:
+        return int(self.sum_integers(np.array([len(chosen.keys)]))[0])
 
-        self.planes_map(thin, range(mask.shape[0]))
-        return int(self._counts(mask)[:nz].sum())
 
-    def _counts(self, mask: Tensor) -> NDArray[np.int64]:
-        """Chosen voxels in each slice of each direction: z, then y, then x."""
-        nz, (ny, nx) = self.total, mask.shape[1:]
-        counts = np.zeros(nz + ny + nx, dtype=np.int64)
-        for p in range(mask.shape[0]):
-            plane = mask[p].cpu().numpy()
-            counts[self.start + p] = np.count_nonzero(plane)
-            counts[nz : nz + ny] += plane.sum(axis=1)
-            counts[nz + ny :] += plane.sum(axis=0)
-        return self.sum_integers(counts)
+@dataclass(frozen=True)
+class _Candidates:
+    """Voxels that may be flipped, plane by plane, each array (voxels,).
+
+    Attributes
+    ----------
+    planes, places
+        Where they are: the plane among this rank's, and the place in it, row by row.
+    keys
+        Their order of preference, positive integers.
+    dice
+        Uniform in [0, 1): the digits of the noise that broke no ties. Those who won a tie must not fare worse,
+        or better, when crowded slices are thinned out.
+    """
+
+    planes: NDArray[np.int64]
+    places: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    dice: NDArray[np.float64]
+
+    @staticmethod
+    def joined(parts: Sequence[_Candidates]) -> _Candidates:
+        """Of all planes together."""
+        none = np.zeros(0, np.int64)
+        nothing = _Candidates(none, none, none, np.zeros(0))
+        every = [nothing, *parts]
+        return _Candidates(
+            np.concatenate([part.planes for part in every]),
+            np.concatenate([part.places for part in every]),
+            np.concatenate([part.keys for part in every]),
+            np.concatenate([part.dice for part in every]),
+        )
+
+    def among(self, which: NDArray[np.bool_]) -> _Candidates:
+        """Some of them."""
+        return _Candidates(self.planes[which], self.places[which], self.keys[which], self.dice[which])
+
+    def by_plane(self, planes: int) -> list[NDArray[np.int64]]:
+        """Their places in each plane."""
+        return np.split(self.places, np.searchsorted(self.planes, np.arange(1, planes))) if planes else []
