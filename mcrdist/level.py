@@ -50,13 +50,12 @@ from mcrdist.rounding import goals, settle, thresholds
 #: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
 #: has no kink to stall on, and costs nothing beside S2, of which it is a part.
 SMOOTHING = math.inf
-#: The prices of greyness, one after the other, and the iterations at each. A price of 1 makes the greyness that is
-#: left after relaxing as dear as the whole loss, so the same prices suit micrographs that are easy and hard to match.
+#: The prices of greyness, one after the other. A price of 1 makes the greyness that is left after relaxing as dear as
+#: the whole loss, so the same prices suit micrographs that are easy and hard to match.
 GREY_PRICES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-GREY_ITERATIONS = 25
 #: A field with fewer grey voxels than this share is two phases already.
 GREY_LEFT = 2e-3
-#: Rounds of voxel flips.
+#: Rounds of voxel flips, unless the settings say how many.
 FLIP_ROUNDS = 100
 #: With costly descriptors, of which a round takes as long as a hundred others: most of what flips gain, soon.
 COSTLY_FLIP_ROUNDS = 25
@@ -155,7 +154,7 @@ class LevelSolver:
             stop = self._constrained("relax", field, None, until)
         rounded, found = field, None
         if finest:
-            if options.iterations and not self._recorder.interrupted:
+            if options.iterations and options.binarize_iterations and not self._recorder.interrupted:
                 self._binarize(field)
             rounded, found = self._round(field)
             if self._saved is not None and "rounded" in self._saved.fields:
@@ -275,7 +274,7 @@ class LevelSolver:
         options = Options(
             history=self._config.optimizer.history,
             history_dtype=self._history_dtype(field),
-            iterations=GREY_ITERATIONS,
+            iterations=self._config.optimizer.binarize_iterations,
             relative_decrease=self._config.optimizer.relative_decrease,
             projected_gradient=0.0,
         )
@@ -335,7 +334,9 @@ class LevelSolver:
         objective = self._grid.objective(smoothing=math.inf)
         look = self._descent.watching(objective)
         slab, seed = self._grid.slab, self._config.seed
-        rounds = COSTLY_FLIP_ROUNDS if objective.costly else FLIP_ROUNDS
+        rounds = self._config.optimizer.flip_rounds
+        if rounds is None:
+            rounds = COSTLY_FLIP_ROUNDS if objective.costly else FLIP_ROUNDS
         self._recorder.begin(self._grid.level, self._count, "flip", rounds, objective)
         last: list[Evaluation] = []
 

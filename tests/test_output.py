@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,19 @@ def test_a_run_with_another_threshold_or_denoised(tmp_path: Path) -> None:
     run = conduct(tmp_path / "smooth", output={"denoise": 0.3}, **more)
     np.testing.assert_array_equal(run.field, start)
     np.testing.assert_array_equal(run.phase, (denoise_alone(torch.from_numpy(start), 0.3) > 0.5).numpy())
+
+
+def test_the_lengths_of_the_stages_can_be_set(tmp_path: Path) -> None:
+    def stages(name: str, **optimizer: int) -> Counter[str]:
+        run = conduct(tmp_path / name, optimizer={"iterations": 4} | optimizer)
+        np.testing.assert_array_equal(np.unique(run.phase), [0, 1])
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        return Counter(line["stage"] for line in lines)
+
+    # every stage, and every price of greyness, notes its start too
+    assert stages("short", binarize_iterations=0, flip_rounds=0) == {"relax": 5, "flip": 1}
+    found = stages("longer", binarize_iterations=2, flip_rounds=3)
+    assert found["relax"] == 5 and 0 < found["binarize"] <= 6 * 3 and found["flip"] == 4
 
 
 @pytest.mark.parametrize("setting", ["output.threshold=1.5", "output.threshold=half", "output.denoise=-1"])

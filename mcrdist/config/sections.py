@@ -73,6 +73,8 @@ class OptimizerConfig:
         choice("float32", "bfloat16", optional=True, example="bfloat16"), None
     )
     iterations: int = setting(integer(0, example="300"), 300)
+    binarize_iterations: int = setting(integer(0, example="10"), 25)
+    flip_rounds: int | None = setting(integer(0, optional=True, example="40"), None)
     relative_decrease: float = setting(number(0, example="1e-5"), 1e-5)
     projected_gradient: float = setting(number(0, example="1e-4"), 1e-4)
     learning_rate: float = setting(number(above=0, example="0.05"), 0.05)

@@ -1,0 +1,82 @@
+"""Error against wall time: the settings that decide how many iterations a volume needs, on every micrograph.
+
+    python benchmarks/convergence.py [--size 128] [--only NAME ...] [--variants NAME ...] [--iterations 60]
+
+Each variant changes one thing of the default. Prints one JSON line a run: `relaxed` has [seconds, E(S2)] of the field
+on the finest level, the seconds counted from the start of the run so that what a start costs is in them; then what the
+judge says of the rounded volume, and the seconds of the whole run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from quality import NAMES, ROOT, judged, run
+
+#: What is tried, beside the default: a spectral start on the only level, eight pairs of history.
+VARIANTS = {
+    "default": [],
+    "levels": ["levels.count={levels}", "levels.coarsest={coarsest}", "initial=spectral"],
+    "noise": ["initial=noise"],
+    "noise, levels": ["initial=noise", "levels.count={levels}", "levels.coarsest={coarsest}"],
+    "4 pairs": ["optimizer.history=4"],
+    "16 pairs": ["optimizer.history=16"],
+}
+COARSEST = 16
+
+
+def curve(metrics: Path, points: int = 8) -> list[list[float]]:
+    """[seconds, E(S2)] of the relaxing field at the finest level, at equal intervals."""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text().splitlines()]
+    finest = [line for line in lines if line["level"] == lines[-1]["level"] and line["stage"] == "relax"]
+    every = max(1, len(finest) // points)
+    return [
+        [round(line["seconds"], 1), round(line["errors"]["s2"], 5)] for line in finest[every - 1 :: every]
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "micrographs")
+    parser.add_argument("--judge", type=Path, default=ROOT.parent / "shared" / "judge" / "judge.py")
+    parser.add_argument("--only", nargs="+", default=[name for name in NAMES if "64x64" not in name])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--iterations", type=int, default=60)
+    arguments = parser.parse_args()
+    levels = (arguments.size // COARSEST).bit_length()
+    found: dict[str, list[float]] = {variant: [] for variant in arguments.variants}
+    for name in arguments.only:
+        image = next(arguments.data.glob(f"{name}.*"))
+        for variant in arguments.variants:
+            overrides = [part.format(levels=levels, coarsest=COARSEST) for part in VARIANTS[variant]]
+            with tempfile.TemporaryDirectory() as temporary:
+                out = Path(temporary) / "run"
+                overrides += [f"optimizer.iterations={arguments.iterations}", "run.report=false"]
+                summary = run(image, arguments.size, out, overrides)
+                errors = judged(arguments.judge, out / "volume.zarr", image, periodic=False)
+                relaxed = curve(out / "metrics.jsonl")
+            found[variant].append(errors["E_S2"])
+            facts = {
+                "benchmark": "convergence",
+                "micrograph": name,
+                "size": arguments.size,
+                "variant": variant,
+                "relaxed": relaxed,
+                **{key: round(value, 5) for key, value in errors.items()},
+                "seconds": round(summary["seconds"], 1),
+            }
+            print(json.dumps(facts), flush=True)
+    means = {variant: round(mean(errors), 5) for variant, errors in found.items()}
+    print(json.dumps({"benchmark": "convergence, mean E_S2", "size": arguments.size, **means}))
+
+
+if __name__ == "__main__":
+    main()
