@@ -25,6 +25,7 @@ VARIANTS = {
     "noise": ["initial=noise"],
     "noise, levels": ["initial=noise", "levels.count={levels}", "levels.coarsest={coarsest}"],
     "4 pairs": ["optimizer.history=4"],
+    "5 pairs": ["optimizer.history=5"],
     "16 pairs": ["optimizer.history=16"],
 }
 COARSEST = 16
