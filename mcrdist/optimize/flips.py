@@ -239,10 +239,13 @@ class GainSelector:
         return Selection(chosen.by_plane(len(gain)), number)
 
     def _candidates(self, gain: Tensor, plane: int, iteration: int) -> _Candidates:
-        uniform = (self.noise(plane, iteration) / self.share).ravel()
         values = gain[plane].to(torch.float32).cpu().contiguous().numpy().ravel()
-        places = np.flatnonzero((uniform < 1) & np.isfinite(values) & (values > 0))
-        uniform, values = uniform[places], values[places]
+        # Few gain anything: what follows is about these.
+        places = np.flatnonzero((values > 0) & (values < np.inf))
+        uniform = self.noise(plane, iteration).ravel()[places] / self.share
+        may = uniform < 1
+        places, uniform = places[may], uniform[may]
+        values = values[places]
         # Positive floats are ordered as their bits are.
         keys = values.view(np.int32).astype(np.int64) << 16
         digits = uniform * 65536
