@@ -53,11 +53,12 @@ def _narrow_for(values, stored):
 
         def to_half(values, stored):
             bits = values.view(np.uint32)
-            for i in range(stored.size):
+            for i in range(bits.size):
                 # to the nearest, of two to the even one
                 rounded = bits[i] + np.uint32(0x7FFF) + ((bits[i] >> np.uint32(16)) & np.uint32(1))
-                stored[i] = np.uint16(rounded >> np.uint32(16))
                 bits[i] = rounded & np.uint32(0xFFFF0000)
+            for i in range(stored.size):
+                stored[i] = np.uint16(bits[i] >> np.uint32(16))
 
         return to_half
 
@@ -68,13 +69,21 @@ def _narrow_for(values, stored):
     return same
 
 
+# What keeps a compiler from vector instructions, and costs up to ten times as much: reads and writes that depend on a
+# condition, a maximum of floats, arrays of different widths in one loop. So conditions choose between numbers, and
+# maxima are taken of bits.
+
+
 @njit(nogil=True, fastmath=_FAST, cache=True)
 def _find_free(x, g, margin, zero, one, free):
     """1 where a variable is free, 0 where it is at a bound and pushed outward."""
     low, high = margin, one - margin
-    for i in range(x.size):
-        bound = ((x[i] <= low) & (g[i] > zero)) | ((x[i] >= high) & (g[i] < zero))
-        free[i] = zero if bound else one
+    for i in range(free.size):
+        here, slope = x[i], g[i]
+        above = zero if here <= low else one
+        below = zero if here >= high else one
+        value = above if slope > zero else one
+        free[i] = below if slope < zero else value
 
 
 @njit(nogil=True, fastmath=_FAST, cache=True)
@@ -117,7 +126,7 @@ def _dot(a, b, zero):
 
 
 @njit(nogil=True, fastmath=_FAST, cache=True)
-def _five_dots(row, s, y, free_s, free_y, free_g, zero, out):
+def _dots(row, s, y, free_s, free_y, free_g, zero, out):
     """Add the inner products of a row with five others; all are read once."""
     a, b, c, d, e = zero, zero, zero, zero, zero
     for i in range(row.size):
@@ -134,35 +143,86 @@ def _five_dots(row, s, y, free_s, free_y, free_g, zero, out):
     out[4] += e
 
 
-# Maxima are taken place by place: one number for the block would keep a compiler from vector instructions, as do reads
-# that depend on a condition, and too many arrays in one loop. What becomes of NaN is of no interest here.
+@njit(nogil=True, fastmath=_FAST, cache=True)
+def _dots_of_two(one, two, s, y, free_s, free_y, free_g, zero, out_one, out_two):
+    """`_dots` of two rows; reading the five once for both takes little more than half the time."""
+    a, b, c, d, e = zero, zero, zero, zero, zero
+    p, q, r, t, u = zero, zero, zero, zero, zero
+    for i in range(one.size):
+        v, w = one[i], two[i]
+        other = s[i]
+        a += v * other
+        p += w * other
+        other = y[i]
+        b += v * other
+        q += w * other
+        other = free_s[i]
+        c += v * other
+        r += w * other
+        other = free_y[i]
+        d += v * other
+        t += w * other
+        other = free_g[i]
+        e += v * other
+        u += w * other
+    out_one[0] += a
+    out_one[1] += b
+    out_one[2] += c
+    out_one[3] += d
+    out_one[4] += e
+    out_two[0] += p
+    out_two[1] += q
+    out_two[2] += r
+    out_two[3] += t
+    out_two[4] += u
 
 
 @njit(nogil=True, fastmath=_FAST, cache=True)
-def _raise_projected(x, g, zero, one, most):
-    """Raise `most` to the components of the projected gradient."""
-    for i in range(x.size):
-        here, slope, before = x[i], g[i], most[i]
+def _project(x, g, zero, one, out):
+    """The sizes of the components of the projected gradient."""
+    for i in range(out.size):
+        here, slope = x[i], g[i]
         there = one - here
         room = here if slope > zero else there
         size = abs(slope)
-        least = size if size < room else room
-        most[i] = least if least > before else before
+        out[i] = size if size < room else room
 
 
-@njit(nogil=True, fastmath=_FAST, cache=True)
-def _raise_size(values, most):
-    """Raise `most` to absolute values."""
-    for i in range(values.size):
-        size, before = abs(values[i]), most[i]
-        most[i] = size if size > before else before
+def _largest(values):
+    """The largest size of a block's values, as a block of one; NaN is larger than all."""
+
+
+@overload(_largest)
+def _largest_for(values):
+    # As integers, the bits of numbers without sign are ordered as the numbers are.
+    kind, sizes = (np.int32, 0x7FFFFFFF) if values.dtype == types.float32 else (np.int64, 0x7FFFFFFFFFFFFFFF)
+
+    def largest(values):
+        bits = values.view(kind)
+        most = np.zeros(1, kind)
+        best = most[0]
+        for i in range(bits.size):
+            size = bits[i] & kind(sizes)
+            best = size if size > best else best
+        most[0] = best
+        return most.view(values.dtype)
+
+    return largest
 
 
 @njit(nogil=True, fastmath=_FAST, cache=True)
 def _changed(before, after, index):
-    """Where the free set is another than before; the number of such places."""
+    """Where the free set is another than before; the number of such places. Few are, so they are sought two by two."""
     count = 0
-    for i in range(before.size):
+    even = before.size - before.size % 2
+    two_before, two_after = before[:even].view(np.uint64), after[:even].view(np.uint64)
+    step = even // max(1, two_before.size)  # 1 where a number fills 64 bits
+    for k in range(two_before.size):
+        if two_before[k] != two_after[k]:
+            for i in range(step * k, step * k + step):
+                index[count] = i
+                count += before[i] != after[i]
+    for i in range(even, before.size):
         index[count] = i
         count += before[i] != after[i]
     return count
@@ -179,8 +239,7 @@ def learn(rows, plane, slot, old, point, last, gradient, margin, found, products
     """See `sweeps.learn`; `rows` (R, planes, voxels), `point`, `last` and `gradient` (planes, voxels)."""
     kind = point.dtype
     zero, one = np.zeros(1, kind)[0], np.ones(1, kind)[0]
-    buffers = np.zeros((10, BLOCK), kind)
-    projected, inside = np.zeros(BLOCK, kind), np.zeros(BLOCK, kind)
+    buffers = np.zeros((11, BLOCK), kind)
     index = np.empty(BLOCK, np.int64)
     picked = np.empty((old.size, BLOCK), kind)
     for start in range(0, point.shape[1], BLOCK):
@@ -189,7 +248,7 @@ def learn(rows, plane, slot, old, point, last, gradient, margin, found, products
         x, g = point[plane, start:stop], gradient[plane, start:stop]
         row, stored, free, before = buffers[0, :size], buffers[1, :size], buffers[2, :size], buffers[3, :size]
         s, y, free_s, free_y = buffers[4, :size], buffers[5, :size], buffers[6, :size], buffers[7, :size]
-        free_g, signs = buffers[8, :size], buffers[9]
+        free_g, second, signs = buffers[8, :size], buffers[9, :size], buffers[10]
         found[2] += _dot(g, g, zero)
         if slot >= 0:
             _widen(rows[0, plane, start:stop], row)
@@ -202,30 +261,34 @@ def learn(rows, plane, slot, old, point, last, gradient, margin, found, products
         _narrow(stored, rows[0, plane, start:stop])
         _find_free(x, stored, margin, zero, one, free)
         _multiply(stored, free, free_g)
-        _raise_projected(x, g, zero, one, projected[:size])
-        _raise_size(free_g, inside[:size])
+        _project(x, g, zero, one, row)
+        found[0] = max(found[0], _largest(row)[0])
+        found[1] = max(found[1], _largest(free_g)[0])
         if slot < 0:
             products[0, 4] += _dot(stored, free_g, zero)
             continue
         _multiply(s, free, free_s)
         _multiply(y, free, free_y)
-        _five_dots(stored, s, y, free_s, free_y, free_g, zero, products[0])
-        _five_dots(s, s, y, free_s, free_y, free_g, zero, products[1 + 2 * slot])
-        _five_dots(y, s, y, free_s, free_y, free_g, zero, products[2 + 2 * slot])
+        _dots(stored, s, y, free_s, free_y, free_g, zero, products[0])
+        new = 1 + 2 * slot
+        _dots_of_two(s, y, s, y, free_s, free_y, free_g, zero, products[new], products[new + 1])
         if not old.size:
             continue
         count = _changed(before, free, index)
         for k in range(count):
             signs[k] = free[index[k]] - before[index[k]]
-        for k in range(old.size):
+        for k in range(0, old.size, 2):  # a pair's two rows follow one another
             _widen(rows[old[k], plane, start:stop], row)
-            _five_dots(row, s, y, free_s, free_y, free_g, zero, products[old[k]])
+            _widen(rows[old[k] + 1, plane, start:stop], second)
+            _dots_of_two(
+                row, second, s, y, free_s, free_y, free_g, zero, products[old[k]], products[old[k] + 1]
+            )
             _pick(row, index[:count], picked[k, :count])
+            _pick(second, index[:count], picked[k + 1, :count])
         for a in range(old.size if count else 0):
             _multiply(picked[a, :count], signs[:count], row[:count])
             for b in range(a + 1):
                 changes[old[a], old[b]] += _dot(row[:count], picked[b, :count], zero)
-    found[0], found[1] = projected.max(), inside.max()
 
 
 @njit(nogil=True, fastmath=_FAST, cache=True)
