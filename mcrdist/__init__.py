@@ -35,6 +35,7 @@ __all__ = [
     "open",
     "plan",
     "reconstruct",
+    "report",
     "sweep",
     "verify",
     "weights",
@@ -124,6 +125,20 @@ def analyze(*overrides: str, **settings: Any) -> Analysis:
     from mcrdist.config import analyze_from_mapping
 
     return conduct(analyze_from_mapping(mapping("analyze", overrides, settings)))
+
+
+def report(*overrides: str, **settings: Any) -> Path:
+    """Make the report of a run again, or compare several in one page; return the page.
+
+    ``mcrdist.report(run={"dir": "out"}, report={"figures": "pdf"})`` saves every figure too,
+    ``mcrdist.report(run={"dir": ["a", "b"]})`` puts runs side by side. Takes the same as on the command line as well;
+    see ``conf/report.yaml``.
+    """
+    from mcrdist.commands.compose import mapping
+    from mcrdist.config import report_from_mapping
+    from mcrdist.reporting import report as conduct
+
+    return conduct(report_from_mapping(mapping("report", overrides, settings)))
 
 
 def export(*overrides: str, **settings: Any) -> list[Path]:

@@ -61,7 +61,7 @@ def test_nothing_comes_from_a_network(run: Run) -> None:
 def test_what_is_said(run: Run) -> None:
     page = text(run)
     for words in (
-        "The planes match the micrograph closely.",
+        "The planes match the micrograph closely; reservations below.",
         "64³",
         "16.0 × 16.0 × 16.0 µm",  # noqa: RUF001
         "1\u00a0min 23\u00a0s",

@@ -1,4 +1,4 @@
-"""Figures in words, and the verdict."""
+"""Figures in words."""
 
 from __future__ import annotations
 
@@ -35,32 +35,3 @@ from mcrdist.analysis import words
 )
 def test_figures(function: Any, value: Any, said: str) -> None:
     assert function(value).replace("\u00a0", " ") == said
-
-
-def summary(rounded: float, relaxed: float | None = None, **more: Any) -> dict[str, Any]:
-    errors = {"rounded": {axis: {"s2": rounded} for axis in "zyx"}}
-    errors["relaxed"] = {axis: {"s2": rounded if relaxed is None else relaxed} for axis in "zyx"}
-    return {"status": "complete", "errors": errors, **more}
-
-
-@pytest.mark.parametrize(
-    ("data", "tone"),
-    [
-        (summary(0.01), "close"),
-        (summary(0.03), "fair"),
-        (summary(0.2), "far"),
-        (summary(0.01) | {"status": "interrupted"}, "open"),
-        ({"status": "complete"}, "open"),
-        ({}, "open"),
-        ({"status": "complete", "errors": {"rounded": {"z": {"s2": None}}}}, "open"),
-    ],
-)
-def test_verdict(data: dict[str, Any], tone: str) -> None:
-    assert words.verdict(data).tone == tone
-
-
-def test_costs_are_named() -> None:
-    said = " ".join(words.verdict(summary(0.03, 0.01, grey_fraction=0.1)).sentences)
-    assert "Rounding costs accuracy" in said and "rounding decides them" in said
-    said = " ".join(words.verdict(summary(0.011, 0.01, grey_fraction=0.001)).sentences)
-    assert "Rounding costs" not in said and "decides" not in said

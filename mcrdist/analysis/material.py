@@ -47,3 +47,11 @@ def phases(summary: Mapping[str, Any], targets: Mapping[str, NDArray[Any]]) -> t
 def plane_axes(shape: Sequence[int]) -> tuple[str, ...]:
     """Normals of the planes that a volume has; a single plane has no others across it."""
     return AXES[:1] if shape[0] == 1 else AXES
+
+
+def images(targets: Mapping[str, NDArray[Any]], place: str) -> list[NDArray[Any]]:
+    """The micrographs of a direction, or of one end of an interpolation (``from/z``); none without any."""
+    names = [f"{place}/micrograph"]
+    while f"{place}/image{len(names) + 1}/micrograph" in targets:
+        names.append(f"{place}/image{len(names) + 1}/micrograph")
+    return [targets[name] for name in names if name in targets]

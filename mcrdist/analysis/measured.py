@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mcrdist.analysis.figures import CURVES, WANTED, style, svg
+from mcrdist.analysis.drawing import WANTED, Picture, pen, style, svg
 from mcrdist.analysis.material import AXES
 from mcrdist.errors import InputError
 
 #: Of one material in two pieces, lineal paths and boundaries differ by a few per cent; more than this is worth a word.
 _APART = 0.1
+_KEYS = ("phase", "statistic", "direction", "value", "micrograph", "unit", "prescribed")
 _DASHED = (0, (4, 2))
+#: Lineal paths below are nothing to anybody.
+_LEAST = 1e-4
 
 
-def section(path: Path) -> dict[str, Any] | None:
-    """What the template shows of ``analysis.json``, or None without one.
+def load(path: Path) -> dict[str, Any] | None:
+    """The content of ``analysis.json``, or None without one.
 
     Raises
     ------
@@ -30,23 +33,31 @@ def section(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "phases": [
-                {
-                    "label": label,
-                    "groups": _groups([row for row in content["rows"] if str(row["phase"]) == label]),
-                    "errors": _distribution(curves["errors"]),
-                    "paths": _paths(curves),
-                }
-                for label, curves in content["phases"].items()
-            ],
-            "periodic": content["periodic"],
-        }
-    except (ValueError, KeyError, TypeError) as error:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for row in content["rows"]:
+            _ = [row[name] for name in _KEYS]
+        section(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: expected the results of mcrdist analyze ({error}); run it again"
         ) from error
+    return content
+
+
+def section(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template shows of the content of ``analysis.json``."""
+    return {
+        "phases": [
+            {
+                "label": label,
+                "groups": _groups([row for row in content["rows"] if str(row["phase"]) == label]),
+                "errors": _distribution(curves["errors"]),
+                "paths": _paths(label, curves),
+            }
+            for label, curves in content["phases"].items()
+        ],
+        "periodic": content["periodic"],
+    }
 
 
 def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,10 +70,11 @@ def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         group["values"][row["direction"]] = row["value"]
         if row["micrograph"] is not None:
             group["beside"][row["direction"]] = row["micrograph"]
-    return [{"statistic": _said(name)} | group | {"apart": _apart(group)} for name, group in found.items()]
+    return [{"statistic": said(name)} | group | {"apart": _apart(group)} for name, group in found.items()]
 
 
-def _said(statistic: str) -> str:
+def said(statistic: str) -> str:
+    """A statistic for people."""
     return "E(lineal path), relative" if statistic == "E(lineal_path)" else statistic.replace("S2", "S₂")
 
 
@@ -90,27 +102,28 @@ def _distribution(errors: Mapping[str, Mapping[str, list[float]]]) -> list[dict[
     ]
 
 
-def _paths(curves: Mapping[str, Any]) -> str:
+def _paths(label: str, curves: Mapping[str, Any]) -> Picture:
     """Lineal paths along z, y, x, the micrographs' dashed."""
     with style():
         figure = Figure(figsize=(10.5, 2.8), layout="constrained")
         axes = figure.subplots()
         for number, axis in enumerate(AXES):
             got = np.array(curves["lineal_path"][axis])
-            colour = CURVES[number]
-            axes.plot(np.arange(1, len(got) + 1), _positive(got), color=colour, lw=1.4, label=f"along {axis}")
+            how = pen(number, int((got >= _LEAST).sum()))
+            axes.plot(np.arange(1, len(got) + 1), _positive(got), lw=1.4, label=f"along {axis}", **how)
             wanted = np.array(curves["lineal_path_micrograph"].get(axis, []))
             if len(wanted):
-                axes.plot(np.arange(1, len(wanted) + 1), _positive(wanted), color=colour, lw=1.1, ls=_DASHED)
+                how = pen(number, int((wanted >= _LEAST).sum())) | {"mfc": "none", "mew": 0.8, "ls": _DASHED}
+                axes.plot(np.arange(1, len(wanted) + 1), _positive(wanted), lw=1.1, **how)
         if curves["lineal_path_micrograph"]:
             axes.plot([], [], color=WANTED, lw=1.1, ls=_DASHED, label="micrograph")
         axes.set_yscale("log")
-        axes.set_ylim(bottom=1e-4, top=1)
+        axes.set_ylim(bottom=_LEAST, top=1)
         axes.set_xlim(left=1)
         axes.set_xlabel("length of the segment (voxels)")
         axes.set_ylabel("lineal path")
         axes.legend(loc="upper right")
-        return svg(figure)
+        return svg(figure, f"lineal-path-phase-{label}")
 
 
 def _positive(values: Any) -> Any:

@@ -43,6 +43,13 @@ def label_bytes(labels: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
+def coloured(labels: NDArray[Any], light: float = 1.0) -> NDArray[np.uint8]:
+    """A (rows, columns) label image as (rows, columns, 3) colours, darkened where `light` is below 1."""
+    palette = np.array([_rgb(colour) for colour in (*COLOURS, _MISSING)])
+    index = np.where(labels == 255, len(COLOURS), labels % len(COLOURS))
+    return np.asarray(np.rint(palette[index] * light), np.uint8)
+
+
 def centre_crop(image: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     """The middle of an image, at most (rows, columns) of it."""
     height, width = image.shape

@@ -13,27 +13,31 @@ import yaml
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from mcrdist.analysis import figures, measured, view3d, words
+from mcrdist.analysis import evidence, measured, plates, view3d, words
+from mcrdist.analysis.drawing import save
+from mcrdist.analysis.figures import convergence, correlation_curves, correlation_maps
 from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
-from mcrdist.analysis.pictures import centre_crop, coarsened, label_png
+from mcrdist.analysis.pictures import centre_crop, label_png
 from mcrdist.analysis.slices import IN_PLANE, correlations, planes, spread
 from mcrdist.errors import InputError
 from mcrdist.store.metadata import short_unit
 from mcrdist.store.place import write_atomically
-from mcrdist.store.run import ANALYSIS, REPORT, Run
+from mcrdist.store.run import ANALYSIS, FIGURES, REPORT, Run
 from mcrdist.store.volume import Volume
 
-#: Slices embedded in each direction, pixels along their longest edge, and bytes of all of them together.
-_SLICES, _PIXELS, _BYTES = 64, 512, 6_000_000
+#: Slices embedded in each direction, and bytes of all of them together.
+_SLICES, _BYTES = 64, 6_000_000
 
 
-def write(run_dir: str | Path) -> Path:
+def write(run_dir: str | Path, figures: str | None = None) -> Path:
     """Write ``report.html`` into a run directory.
 
     Parameters
     ----------
     run_dir
         A run directory: complete, interrupted, of any method; whatever is missing is left out.
+    figures
+        "svg" or "pdf": save every figure in ``figures/`` too, in that format.
 
     Returns
     -------
@@ -46,8 +50,11 @@ def write(run_dir: str | Path) -> Path:
         `run_dir` is no run directory, its files are damaged, or the report cannot be written.
     """
     run = Run.open(run_dir)
-    page = render("report.html.j2", _content(run))
+    content = _content(run)
+    page = render("report.html.j2", content)
     path = run.path / REPORT
+    if figures is not None:
+        save(content, run.path / FIGURES, figures)
     write_atomically(path, page.encode())
     return path
 
@@ -75,14 +82,21 @@ def _content(run: Run) -> dict[str, Any]:
     material = phases(summary, targets)
     shown = () if volume is None else view3d.drawn(volume, material)
     found = [] if volume is None else correlations(volume, targets, of=material)
+    analysis = measured.load(run.path / ANALYSIS / "analysis.json")
     return {
         "name": run.path.name,
         "summary": summary,
         "shape": summary.get("shape") or (volume.shape if volume else None),
         "extent": _extent(volume),
-        "verdict": words.verdict(summary, metrics[-1] if metrics else None),
+        "verdict": evidence.judge(run, volume, material, analysis),
         "phases": material,
         "view": None if volume is None else _view(volume, targets, material),
+        "plates": None
+        if volume is None
+        else {
+            "slices": plates.middle_planes(volume, targets, material),
+            "block": plates.block(volume),
+        },
         "mesh": None if volume is None else view3d.figure(volume, shown),
         "meshed": shown,
         "correlations": [
@@ -94,14 +108,14 @@ def _content(run: Run) -> dict[str, Any]:
                 "error": item.error,
                 "variation": item.variation,
                 "variation_wanted": item.variation_wanted,
-                "curves": figures.correlation_curves(item, size, unit),
-                "maps": figures.correlation_maps(item),
+                "curves": correlation_curves(item, size, unit),
+                "maps": correlation_maps(item),
                 "lags": item.lags,
             }
             for item in found
         ],
-        "measured": measured.section(run.path / ANALYSIS / "analysis.json"),
-        "convergence": figures.convergence(metrics),
+        "measured": None if analysis is None else measured.section(analysis),
+        "convergence": convergence(metrics),
         "tables": _error_tables(summary),
         "headline": words.mean(
             words.dig(summary, "errors", "rounded", name, "s2")
@@ -109,7 +123,7 @@ def _content(run: Run) -> dict[str, Any]:
         ),
         "fractions": _fractions(summary, material),
         "levels": summary.get("levels") or [],
-        "sources": _sources(targets),
+        "sources": evidence.sources(targets),
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
         "environment": yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True),
         "plotly": get_plotlyjs(),
@@ -133,11 +147,6 @@ def _extent(volume: Volume | None) -> str | None:
         return None
     lengths = [words.number(n * h) for n, h in zip(volume.shape, volume.voxel_size, strict=True)]
     return f"{' × '.join(lengths)} {short_unit(volume.unit)}"  # noqa: RUF001
-
-
-def _sources(targets: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Micrographs by name, each once."""
-    return list(dict.fromkeys(str(targets[f"{a}/source"]) for a in AXES if f"{a}/source" in targets))
 
 
 _KINDS = ("relaxed", "rounded")
@@ -213,9 +222,7 @@ def _fractions(summary: Mapping[str, Any], material: tuple[Phase, ...]) -> list[
 
 def _view(volume: Volume, targets: Mapping[str, NDArray[Any]], material: tuple[Phase, ...]) -> dict[str, Any]:
     """Slices and micrographs as pictures, all with pixels of the same size."""
-    level = 0
-    while level + 1 < volume.levels("phase") and max(volume.phase(level).shape) > _PIXELS:
-        level += 1
+    level = plates.level_for(volume)
     array, factor, axes = volume.phase(level), 2**level, plane_axes(volume.shape)
     size = dict(zip(AXES, array.shape, strict=True))
     most = _SLICES
@@ -262,12 +269,8 @@ def _micrographs(
 
     Of one phase, that phase against the rest; of several, the labels.
     """
-    images = {}
-    for axis in axes:
-        if f"{axis}/micrograph" in targets:
-            labels = targets[f"{axis}/micrograph"]
-            mask = labels == int(targets.get(f"{axis}/phase", np.int64(1)))
-            images[axis] = coarsened(labels if several else mask, factor)
+    found = {axis: plates.micrograph(targets, axis, several, factor) for axis in axes}
+    images = {axis: image for axis, image in found.items() if image is not None}
     if not images:
         return {"shared": True, "micrographs": []}
     first = next(iter(images.values()))

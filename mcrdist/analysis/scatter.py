@@ -1,4 +1,4 @@
-"""Figures of a sweep: how its members scatter in their errors, and in S2."""
+"""Figures of several runs: how they scatter in their errors and in S2, and how fast they got there."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mcrdist.analysis import words
+from mcrdist.analysis.drawing import CURVES, MARKS, WANTED, Picture, pen, style, svg
 from mcrdist.analysis.ensemble import Member, Spread
-from mcrdist.analysis.figures import CURVES, WANTED, along_axes, style, svg
+from mcrdist.analysis.figures import along_axes, column, continued, draw, percent_axis
 from mcrdist.analysis.slices import IN_PLANE, Correlation
 
 #: Settings that have a name in a legend; beyond these it would cover the picture.
 _NAMED = 8
 
 
-def error_scatter(ensembles: Mapping[str, Sequence[Member]], names: Sequence[str]) -> str | None:
-    """A dot a member and descriptor, with mean and standard deviation of each ensemble, as an SVG data URI.
+def error_scatter(ensembles: Mapping[str, Sequence[Member]], names: Sequence[str]) -> Picture | None:
+    """A dot a member and descriptor, with mean and standard deviation of each ensemble.
 
     None where nothing has been measured.
     """
@@ -29,7 +29,7 @@ def error_scatter(ensembles: Mapping[str, Sequence[Member]], names: Sequence[str
         axes = figure.subplots()
         width = 0.7 / len(ensembles)
         for number, (setting, group) in enumerate(ensembles.items()):
-            colour = CURVES[number % len(CURVES)]
+            colour, mark = CURVES[number % len(CURVES)], MARKS[number % len(MARKS)]
             for k, name in enumerate(names):
                 values = [member.errors().get(name) for member in group]
                 known = 100 * np.array([value for value in values if value])  # 0 has no place on a log axis
@@ -37,28 +37,25 @@ def error_scatter(ensembles: Mapping[str, Sequence[Member]], names: Sequence[str
                 spread = (
                     np.linspace(-0.3, 0.3, len(known)) * width if len(known) > 1 else np.zeros(len(known))
                 )
-                axes.plot(middle + spread, known, "o", color=colour, ms=4.5, alpha=0.75, mew=0)
+                axes.plot(middle + spread, known, mark, color=colour, ms=4.5, alpha=0.75, mew=0)
                 summed = Spread.of(list(known))
                 if summed is not None and len(known) > 1:
                     axes.errorbar(middle, summed.mean, summed.deviation, color=WANTED, capsize=4, lw=1.1)
                     axes.plot(middle, summed.mean, "_", color=WANTED, ms=14, mew=1.4)
             if setting and number < _NAMED:
-                axes.plot([], [], "o", color=colour, ms=4.5, label=setting)
+                axes.plot([], [], mark, color=colour, ms=4.5, label=setting)
         axes.set_xticks(range(len(names)), [words.descriptor(name) for name in names])
         axes.set_xlim(-0.6, len(names) - 0.4)
-        axes.set_yscale("log")
+        percent_axis(axes)
         axes.set_ylabel("error, rounded (%)")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(axis="y", color="#e6e9ed", lw=0.7)
         axes.set_axisbelow(True)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        return svg(figure)
+        return svg(figure, "errors")
 
 
-def correlation_curves(ensembles: Mapping[str, Sequence[Correlation]]) -> str:
+def correlation_curves(ensembles: Mapping[str, Sequence[Correlation]]) -> Picture:
     """S2 along both in-plane axes of one direction: a line a member (mean over planes), and what was wanted."""
     first = next(iter(ensembles.values()))[0]
     with style():
@@ -68,8 +65,9 @@ def correlation_curves(ensembles: Mapping[str, Sequence[Correlation]]) -> str:
             for number, (setting, group) in enumerate(ensembles.items()):
                 for j, member in enumerate(group):
                     label = (setting or "got") if j == 0 and number < _NAMED else None
-                    colour = CURVES[number % len(CURVES)]
-                    here.plot(along_axes(member.mean)[k], color=colour, lw=1.0, alpha=0.7, label=label)
+                    curve = along_axes(member.mean)[k]
+                    how = pen(number, len(curve)) if len(ensembles) > 1 else {"color": CURVES[0]}
+                    here.plot(curve, lw=1.0, alpha=0.7, label=label, **how)
                 wanted = along_axes(group[0].wanted)[k]
                 here.plot(
                     wanted, color=WANTED, lw=1.2, ls=(0, (4, 2)), label="wanted" if number == 0 else None
@@ -79,4 +77,39 @@ def correlation_curves(ensembles: Mapping[str, Sequence[Correlation]]) -> str:
         axes[0].set_ylabel("S₂")
         axes[0].set_ylim(bottom=0)
         axes[1].legend(loc="upper right")
-        return svg(figure)
+        return svg(figure, f"s2-phase-{first.phase.label}-normal-to-{first.axis}")
+
+
+def errors_over_time(runs: Mapping[str, Member], name: str) -> Picture | None:
+    """The error of a descriptor, of the relaxed field, against the time of each run; a star is the rounded volume's.
+
+    None where no run has recorded any.
+    """
+    with style():
+        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        axes = figure.subplots()
+        drawn = False
+        for number, (label, member) in enumerate(runs.items()):
+            metrics = member.run.metrics
+            seconds, errors = continued(column(metrics, "seconds")), column(metrics, "errors", name)
+            how = pen(number, len(metrics))
+            if np.isfinite(seconds * errors).any():
+                draw(axes, seconds, 100 * errors, how, label)
+                drawn = True
+            final, end = member.errors().get(name), member.run.summary.get("seconds")
+            if final and end:
+                only = None if np.isfinite(seconds * errors).any() else label
+                axes.plot(
+                    [end], [100 * final], "*", ms=10, mec=WANTED, mew=0.6, color=how["color"], label=only
+                )
+                drawn = True
+        if not drawn:
+            return None
+        percent_axis(axes)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("time (s)")
+        axes.set_ylabel(f"error of {words.descriptor(name)} (%)")
+        axes.grid(axis="y", color="#e6e9ed", lw=0.7)
+        axes.set_axisbelow(True)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return svg(figure, f"{name}-over-time")

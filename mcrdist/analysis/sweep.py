@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mcrdist.analysis import words
+from mcrdist.analysis import gallery, words
 from mcrdist.analysis.ensemble import Member, Spread, correlation, largest, settings
 from mcrdist.analysis.material import Phase, phases
-from mcrdist.analysis.pictures import centre_crop, label_png
 from mcrdist.analysis.report import render
 from mcrdist.analysis.scatter import correlation_curves, error_scatter
 from mcrdist.analysis.slices import correlations
@@ -18,8 +17,8 @@ from mcrdist.errors import InputError
 from mcrdist.store.place import write_atomically
 from mcrdist.store.run import REPORT, SWEEP, Run
 
-#: Members whose slices are shown, pixels of a slice, and planes that a member's S2 is averaged over.
-_SHOWN, _PIXELS, _PLANES = 24, 256, 32
+#: Members whose slices are shown, and planes that a member's S2 is averaged over.
+_SHOWN, _PLANES = 24, 32
 
 
 def write(directory: str | Path) -> Path:
@@ -74,7 +73,7 @@ def _content(path: Path) -> dict[str, Any]:
         "ensembles": [_ensemble(setting, group, names, material) for setting, group in ensembles.items()],
         "scatter": error_scatter(ensembles, names),
         "pictures": _pictures(members[:_SHOWN]),
-        "micrograph": _micrograph(first, material),
+        "micrograph": gallery.of_micrograph(first, material),
         "curves": _curves(ensembles, material),
     }
 
@@ -117,39 +116,10 @@ def _targets(run: Run, phase: Phase, several: bool) -> list[float]:
 
 def _pictures(members: Sequence[Member]) -> list[dict[str, Any]]:
     """The middle plane normal to z of every member."""
-    found = []
-    for member in members:
-        volume = member.run.volume
-        middle = volume.shape[0] // 2
-        plane = volume.read(volume.phase(), middle)
-        part = centre_crop(plane, _PIXELS, _PIXELS)
-        found.append(
-            {
-                "name": member.run.path.name,
-                "image": label_png(part),
-                "rows": part.shape[0],
-                "columns": part.shape[1],
-                "what": f"z = {middle}" + ("" if part.shape == plane.shape else ", its middle"),
-            }
-        )
-    return found
-
-
-def _micrograph(run: Run, material: Sequence[Phase]) -> dict[str, Any] | None:
-    """The micrograph for planes normal to z, cut to the size of these."""
-    labels = run.targets.get("z/micrograph")
-    if labels is None:
-        return None
-    image = labels if len(material) > 1 else labels == material[0].source
-    _, ny, nx = run.volume.shape
-    part = centre_crop(image, min(ny, _PIXELS), min(nx, _PIXELS))
-    return {
-        "name": "Micrograph",
-        "image": label_png(part),
-        "rows": part.shape[0],
-        "columns": part.shape[1],
-        "what": str(run.targets.get("z/source", "")),
-    }
+    return [
+        gallery.of_volume(m.run, m.run.path.name, {"z": [m.run.volume.shape[0] // 2]})["z"][0]
+        for m in members
+    ]
 
 
 def _curves(ensembles: dict[str, list[Member]], material: Sequence[Phase]) -> list[dict[str, Any]]:

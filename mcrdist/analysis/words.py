@@ -1,19 +1,13 @@
-"""Figures in words: percentages, durations, sizes, and the verdict on a run."""
+"""Figures in words: percentages, durations, sizes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _NBSP = "\u00a0"
 DASH = "–"  # noqa: RUF001 (an en dash stands for "no figure")
-
-#: Mean relative error of S2 over slices (Eq. 10, rounded) up to which the planes are called close, fair.
-CLOSE, FAIR = 0.02, 0.05
-#: Fraction of undecided voxels above which rounding is mentioned as a cost.
-GREY = 0.02
 
 _DESCRIPTORS = {"s2": "S₂", "s3": "S₃", "cross_correlation": "cross-correlation", "gram": "Gram matrices"}
 
@@ -96,67 +90,3 @@ def dig(data: Mapping[str, Any], *keys: str) -> Any:
             return None
         found = found[key]
     return found
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A tone ("close", "fair", "far", "open") and the words that go with it."""
-
-    tone: str
-    headline: str
-    sentences: Sequence[str]
-
-
-def _figures(summary: Mapping[str, Any], kind: str, descriptor: str) -> list[float]:
-    directions = dig(summary, "errors", kind) or {}
-    values = [dig(directions, axis, descriptor) for axis in directions]
-    return [v for v in values if isinstance(v, int | float) and math.isfinite(v)]
-
-
-def verdict(summary: Mapping[str, Any], last: Mapping[str, Any] | None = None) -> Verdict:
-    """The first thing a reader wants to know, in plain words.
-
-    Parameters
-    ----------
-    summary
-        ``summary.json``; anything may be missing.
-    last
-        The last record of ``metrics.jsonl``, for a run that ended before it could sum itself up.
-    """
-    complete = summary.get("status") == "complete"
-    rounded, relaxed = _figures(summary, "rounded", "s2"), _figures(summary, "relaxed", "s2")
-    grey = summary.get("grey_fraction")
-    sentences = []
-    if rounded:
-        mean, worst = sum(rounded) / len(rounded), max(rounded)
-        tone = "close" if worst <= CLOSE else "fair" if worst <= FAIR else "far"
-        headline = {
-            "close": "The planes match the micrograph closely.",
-            "fair": "The planes match the micrograph fairly.",
-            "far": "The planes differ visibly from the micrograph.",
-        }[tone]
-        where = f" on average ({percent(worst)} in the worst direction)" if len(rounded) > 1 else ""
-        sentences.append(
-            "A plane of the rounded volume differs from the wanted two-point correlation S₂ by "
-            f"{percent(mean)}{where}."
-        )
-        if relaxed and mean > 1.5 * sum(relaxed) / len(relaxed) and mean > 0.005:
-            before = percent(sum(relaxed) / len(relaxed))
-            sentences.append(f"Rounding costs accuracy here: the relaxed field stands at {before}.")
-    else:
-        tone, headline = "open", "No error has been measured for this volume."
-        if last and isinstance(dig(last, "errors", "s2"), int | float):
-            where = f"iteration {last.get('iteration', DASH)} at {shape(last.get('shape'))}"
-            sentences.append(
-                f"The last record is of {where}: "
-                f"the relaxed field differed from the wanted S₂ by {percent(dig(last, 'errors', 's2'))}."
-            )
-    if not complete:
-        # However good the figures are: nobody should take a stopped run for a finished one.
-        tone, headline = "open", "The run was interrupted: this is how far it came."
-    if isinstance(grey, int | float):
-        more = "; rounding decides them" if grey > GREY else ""
-        sentences.append(f"{percent(grey)} of the voxels are undecided (between 0.05 and 0.95){more}.")
-    if summary.get("method") == "gaussian":
-        sentences.append("A thresholded Gaussian field: a baseline that no optimiser has touched.")
-    return Verdict(tone, headline, sentences)

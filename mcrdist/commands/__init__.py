@@ -12,6 +12,7 @@ VERBS = {
     "reconstruct": "make a volume from a micrograph, or from one a direction",
     "characterize": "write the statistics of a micrograph, with a picture of them",
     "analyze": "measure a volume: what was prescribed, and what was not",
+    "report": "make a run's report again, or compare several runs in one page",
     "view": "look at a volume in a browser: slices and surfaces",
     "export": "write a volume in the format of another program",
     "plan": "tell what a run would need: memory, network, time, disk",
@@ -42,6 +43,9 @@ _EXAMPLES = {
   mcrdist analyze run.dir=out
   mcrdist analyze volume.path=ct.tif volume.phase=1 output.dir=ct_analysis
   mcrdist analyze run.dir=out dask.scheduler=tcp://node1:8786""",
+    "report": """\
+  mcrdist report run.dir=out report.figures=pdf
+  mcrdist report run.dir=a,b,c output.path=comparison.html""",
     "view": """\
   mcrdist view run.dir=out
   mcrdist view volume.path=ct.tif port=8080""",

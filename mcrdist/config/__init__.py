@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 from mcrdist.config.annealing import check_annealing
 from mcrdist.config.checkpoint import CheckpointConfig
-from mcrdist.config.descriptors import DescriptorConfig
+from mcrdist.config.descriptors import DescriptorConfig, descriptors_from_mapping
 from mcrdist.config.interpolate import INTERPOLATE, InterpolateConfig, build_interpolate
 from mcrdist.config.kinds import boolean, choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource, require_images
 from mcrdist.config.plan import PLAN, PlanConfig, plan_from_mapping
+from mcrdist.config.report import REPORT, ReportConfig, report_from_mapping
 from mcrdist.config.schema import Check, Section, checks_of, dotted, section, setting, show
 from mcrdist.config.sections import (
     MINIMUM_SIZE,
@@ -70,6 +71,7 @@ __all__ = [
     "OutputConfig",
     "PlanConfig",
     "ReconstructConfig",
+    "ReportConfig",
     "RunConfig",
     "RuntimeConfig",
     "TargetConfig",
@@ -79,10 +81,12 @@ __all__ = [
     "WeightsConfig",
     "analyze_from_mapping",
     "characterize_from_mapping",
+    "descriptors_from_mapping",
     "export_from_mapping",
     "from_mapping",
     "keys",
     "plan_from_mapping",
+    "report_from_mapping",
     "to_mapping",
     "verify",
     "verify_from_mapping",
@@ -244,6 +248,7 @@ _VERBS = {
     "export": EXPORT,
     "view": VIEW,
     "analyze": ANALYZE,
+    "report": REPORT,
 }
 
 

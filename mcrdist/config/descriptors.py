@@ -134,3 +134,9 @@ class DescriptorConfig:
             for f in dataclasses.fields(self)
             if isinstance(f.metadata["check"], Section)
         }
+
+
+def descriptors_from_mapping(mapping: object) -> DescriptorConfig:
+    """Return the validated section ``descriptors`` of a configuration; see :func:`mcrdist.config.from_mapping`."""
+    config: DescriptorConfig = section(DescriptorConfig)(mapping, "descriptors")
+    return config

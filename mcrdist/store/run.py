@@ -42,6 +42,7 @@ VOLUME = "volume.zarr"
 #: Left by a run that was asked to end and saved itself: whoever finds it may start it again with resume=true.
 REQUEUE = "REQUEUE"
 ANALYSIS = "analysis"
+FIGURES = "figures"
 #: In the directory that holds the run directories of a sweep.
 SWEEP = "sweep.json"
 

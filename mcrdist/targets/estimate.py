@@ -1,14 +1,11 @@
-"""Estimates on images and on S2: averages, the room for lags, and where S2 has settled."""
+"""Estimates on images and on S2: the room for lags, and where S2 of an image has settled."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from mcrdist.descriptors.base import Floats
 from mcrdist.descriptors.correlation import two_point
+from mcrdist.descriptors.settling import settled
 
-#: S2 has settled where the autocovariance, averaged over directions, stays below this share of the variance.
-SETTLED = 0.05
 #: The window that is taken at least, where the micrograph has room for it: shorter ones leave features of a
 #: few pixels undetermined.
 SMALLEST_WINDOW = 16
@@ -33,14 +30,3 @@ def settled_lag(image: Floats, periodic: bool) -> int:
     """
     furthest = max(1, min(image.shape) // 4)
     return settled(two_point(image[None], furthest, periodic)[0], float(image.mean()))
-
-
-def settled(s2: Floats, fraction: float) -> int:
-    """As `settled_lag`, for S2 (2L+1, L+1) of a phase with this volume fraction."""
-    furthest = s2.shape[1] - 1
-    rows, columns = np.arange(-furthest, furthest + 1)[:, None], np.arange(furthest + 1)[None, :]
-    distance = np.rint(np.hypot(rows, columns)).astype(int)
-    inside = distance <= furthest
-    profile = np.bincount(distance[inside], s2[inside]) / np.bincount(distance[inside])
-    unsettled = np.flatnonzero(np.abs(profile - fraction**2) > SETTLED * fraction * (1.0 - fraction))
-    return int(unsettled[-1]) + 1 if len(unsettled) else 1

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from mcrdist.descriptors.base import Descriptor, Floats
 from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.joint import JointDescriptor
+from mcrdist.descriptors.settling import settled
 from mcrdist.descriptors.variation import Variation
 from mcrdist.descriptors.volume_fraction import VolumeFraction
 from mcrdist.directions import AXES, Direction
 from mcrdist.errors import InputError
 from mcrdist.gaussian import Wish
 from mcrdist.targets.base import Shape, Target, Targets
-from mcrdist.targets.estimate import SMALLEST_WINDOW, cropped, settled
+from mcrdist.targets.estimate import SMALLEST_WINDOW, cropped
 
 
 @dataclass(frozen=True)
