@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mcrdist.analysis.volume.kernels import count_chords
+
 
 def chords(lines: NDArray[np.bool_], periodic: bool) -> NDArray[np.int64]:
     """Count the chords of each length.
@@ -22,30 +24,8 @@ def chords(lines: NDArray[np.bool_], periodic: bool) -> NDArray[np.int64]:
         By length: all chords, and those that no border cuts.
     """
     n = lines.shape[-1]
-    flat = lines.reshape(-1, n)
-    full = flat.all(1)
     runs = np.zeros((2, n + 1), np.int64)
-    flat = flat[~full]
-    before = np.roll(flat, 1, 1)
-    after = np.roll(flat, -1, 1)
-    if not periodic:
-        before[:, 0] = after[:, -1] = False
-    row, start = np.nonzero(flat & ~before)
-    _, end = np.nonzero(flat & ~after)
-    if periodic:
-        # As many ends as starts on each line; where an end comes first, its chord began before the border.
-        count = np.bincount(row, minlength=len(flat))
-        first = np.concatenate([[0], np.cumsum(count)[:-1]])
-        first = np.minimum(first, max(len(row) - 1, 0))  # of lines without a chord after the last one with
-        crossing = end[first] < start[first] if len(row) else first
-        rank = np.arange(len(row)) - first[row]
-        end = end[first[row] + (rank + crossing[row]) % np.maximum(count, 1)[row]]
-    length = (end - start) % n + 1
-    whole = np.ones(len(length), bool) if periodic else (start > 0) & (end < n - 1)
-    runs[0] = np.bincount(length, minlength=n + 1)
-    runs[1] = np.bincount(length[whole], minlength=n + 1)
-    runs[0, n] += int(full.sum())
-    runs[1, n] += int(full.sum()) if periodic else 0
+    count_chords(lines.reshape(-1, lines.shape[-2] if lines.ndim > 1 else 1, n), periodic, runs[0], runs[1])
     return runs
 
 

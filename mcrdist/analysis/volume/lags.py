@@ -6,6 +6,11 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from mcrdist.analysis.volume.kernels import cross_spectra
+
+#: Bytes of the spectra of a block, and its planes.
+_SPECTRA, _FEWEST, _MOST = 2**27, 16, 64
+
 
 def pair_counts(planes: NDArray[np.bool_], own: int, lags: int, periodic: bool) -> NDArray[np.float64]:
     """Pairs of voxels in the phase whose first one lies in the first `own` planes.
@@ -27,16 +32,27 @@ def pair_counts(planes: NDArray[np.bool_], own: int, lags: int, periodic: bool) 
     """
     ny, nx = planes.shape[1:]
     shape = (ny, nx) if periodic else tuple(scipy.fft.next_fast_len(n + lags, True) for n in (ny, nx))
-    spectra = scipy.fft.rfft2(planes.astype(np.float32), shape)
+    half = (shape[0], shape[1] // 2 + 1)
+    real, imaginary = (np.empty((len(planes), *half), np.float32) for _ in range(2))
+    for z, plane in enumerate(planes):
+        spectrum = scipy.fft.rfft2(plane.astype(np.float32), shape)
+        real[z], imaginary[z] = spectrum.real, spectrum.imag
+    sums = np.zeros((2, lags + 1, *half), np.float32)
+    flat = (real.reshape(len(planes), -1), imaginary.reshape(len(planes), -1))
+    cross_spectra(*flat, own, sums[0].reshape(lags + 1, -1), sums[1].reshape(lags + 1, -1))
     window = np.arange(-lags, lags + 1)
     out = np.zeros((lags + 1, 2 * lags + 1, 2 * lags + 1))
     for lag in range(lags + 1):
-        pairs = min(own, len(planes) - lag)
-        if pairs > 0:
-            cross = np.einsum("zij,zij->ij", spectra[:pairs].conj(), spectra[lag : lag + pairs])
-            counts = scipy.fft.irfft2(cross.astype(np.complex128), shape)
-            out[lag] = counts[np.ix_(window, window)]
+        rows = scipy.fft.ifft(sums[0, lag] + 1j * sums[1, lag].astype(np.float64), axis=0)[window]
+        out[lag] = scipy.fft.irfft(rows, shape[1], axis=1)[:, window]
     return out
+
+
+def planes_of(shape: tuple[int, int, int], lags: int) -> int:
+    """Planes of a block: the more, the fewer are transformed twice; their spectra keep to `_SPECTRA` bytes."""
+    _, ny, nx = shape
+    fit = _SPECTRA // (8 * ny * (nx // 2 + 1)) - lags
+    return max(_FEWEST, min(_MOST, fit))
 
 
 def correlation(

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import SphericalVoronoi
 
-_CELLS = list(itertools.product((0, 1), repeat=3))
-
 
 def configurations(block: NDArray[np.bool_]) -> NDArray[np.int64]:
     """How often each of the 256 patterns of 2x2x2 voxels occurs.
@@ -25,11 +23,14 @@ def configurations(block: NDArray[np.bool_]) -> NDArray[np.int64]:
     (256,) int64
         Voxel (dz, dy, dx) of a pattern is bit 4 dz + 2 dy + dx.
     """
-    p, q, r = (n - 1 for n in block.shape)
-    code = np.zeros((p, q, r), np.uint8)
-    for bit, (dz, dy, dx) in enumerate(_CELLS):
-        code |= block[dz : dz + p, dy : dy + q, dx : dx + r].astype(np.uint8) << np.uint8(bit)
-    return np.bincount(code.ravel(), minlength=256)
+    # Pairs along x, fours in a plane, eights: each joins two of those before it.
+    code = block.astype(np.uint8)
+    code = code[:, :, :-1] | code[:, :, 1:] << np.uint8(1)
+    code = code[:, :-1] | code[:, 1:] << np.uint8(2)
+    found = np.zeros(256, np.int64)
+    for low, high in itertools.pairwise(code):  # bincount makes eight bytes of each
+        found += np.bincount((low | high << np.uint8(4)).ravel(), minlength=256)
+    return found
 
 
 # (256, 2, 2, 2): the voxels of every pattern.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcrdist.analysis.volume.kernels import tally
 from mcrdist.extras import library
 
 #: Bins of the distribution, each half a voxel wide (of its shortest side); the last holds what is beyond.
@@ -80,18 +82,16 @@ def distances(
     edt, shortest = library("edt", "mcrdist analyze", "analysis"), min(voxel_size)
     while True:
         block, inner = _around(read, corner, end, shape, margin, periodic)
-        own = block[inner]
+        counts = np.zeros(BINS, np.int64)
         if block.all():  # no boundary near: further away, or nowhere
-            found = np.full(int(own.sum()), np.inf)
+            total, largest, furthest = 0.0, 0.0, math.inf
         else:
-            transformed = edt.edt(block, anisotropy=tuple(voxel_size), black_border=False, parallel=1)
-            found = transformed[inner][own].astype(np.float64)
-        if found.max(initial=0) <= margin * shortest or margin >= max(shape):
-            break
+            squares = edt.edtsq(block, anisotropy=tuple(voxel_size), black_border=False, parallel=1)
+            own = (squares[inner], block[inner])
+            total, largest, furthest = tally(*own, shortest / 2, shortest / 2, counts)
+        if furthest <= margin * shortest or margin >= max(shape):
+            return Distances(total, largest, counts)
         margin *= 2
-    found = np.maximum(found[np.isfinite(found)] - shortest / 2, 0)
-    bins = np.minimum((2 * found / shortest).astype(np.int64), BINS - 1)
-    return Distances(float(found.sum()), float(found.max(initial=0)), np.bincount(bins, minlength=BINS))
 
 
 def _around(

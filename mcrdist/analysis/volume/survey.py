@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.chords import lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Index, Labelled, label
-from mcrdist.analysis.volume.lags import correlation, pair_counts
+from mcrdist.analysis.volume.lags import correlation, pair_counts, planes_of
 from mcrdist.analysis.volume.minkowski import configurations, functionals
 from mcrdist.analysis.volume.pores import Distances, distances
-from mcrdist.analysis.volume.prescribed import Planes, describe, repetition
+from mcrdist.analysis.volume.prescribed import Planes, describe, graded, repetition
 from mcrdist.config import VolumeSourceConfig
 from mcrdist.store.source import Source, open_source
 
-#: Planes of a task.
-_BATCH = 16
+#: Voxels of a task's planes, and how many planes: the more, the fewer tasks read the same chunks.
+_VOXELS, _FEWEST, _MOST = 2**24, 16, 64
 _NUMBER = {"z": 0, "y": 1, "x": 2}
 #: The axes along which chords are counted, with the planes that hold whole lines of them: their normal, and whether
 #: the lines run along the columns' axis. x-lines lie in z-planes too, so no x-plane is needed for them.
@@ -73,7 +73,8 @@ def look(task: Task) -> Planes | tuple[NDArray[np.int64], NDArray[np.float64]]:
     selection = [slice(None)] * 3
     selection[number] = slice(task.start, task.stop)
     planes = np.moveaxis(source.part(tuple(selection)) == task.label, number, 0)
-    return describe(planes, task.wanted, task.periodic)
+    lines = [side for of, side in _LINES.values() if of == task.axis]
+    return describe(planes, task.wanted, task.periodic, lines)
 
 
 def _block(source: Source, task: Task) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -90,25 +91,29 @@ def _block(source: Source, task: Task) -> tuple[NDArray[np.int64], NDArray[np.fl
     return counts, pair_counts(planes, own, task.lags, task.periodic)
 
 
+def _planes(shape: tuple[int, int, int], axis: str, lags: int) -> int:
+    """Planes of a task."""
+    if axis == "block":
+        return planes_of(shape, lags)
+    area = math.prod(shape) // shape[_NUMBER[axis]]
+    return max(_FEWEST, min(_MOST, _VOXELS // area))
+
+
 def tasks(
     config: VolumeSourceConfig, source: Source, phase: int, lags: int, wanted: Mapping[str, Mapping[str, Any]]
 ) -> list[Task]:
     """All tasks of a phase; `wanted` has the targets of each direction, of every plane where they differ."""
     found = []
     for axis, count in (("block", source.shape[0]), *zip(AXES, source.shape, strict=True)):
-        for start in range(0, count, _BATCH):
-            stop = min(start + _BATCH, count)
+        planes = _planes(source.shape, axis, lags)
+        for start in range(0, count, planes):
+            stop = min(start + planes, count)
             own = {
                 name: values[start:stop] if graded(name, values) else values
                 for name, values in wanted.get(axis, {}).items()
             }
             found.append(Task(config, phase, axis, start, stop, source.ours, lags, own))
     return found
-
-
-def graded(name: str, target: NDArray[Any]) -> bool:
-    """Whether a target has an entry for every plane."""
-    return np.ndim(target) == (3 if name == "s2" else 1)
 
 
 @dataclass
@@ -152,7 +157,7 @@ class Survey:
 
 
 #: Voxels along the edges of a block that is labelled for clusters.
-_BLOCK = (64, 256, 256)
+_BLOCK = (128, 256, 256)
 
 
 @dataclass(frozen=True)
