@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mcrdist.analysis.material import AXES, Phase, phases
 from mcrdist.analysis.pictures import COLOURS
 from mcrdist.analysis.report import write as write_report
-from mcrdist.analysis.volume import image
+from mcrdist.analysis.volume import held, image
 from mcrdist.analysis.volume.clusters import Clusters, join
 from mcrdist.analysis.volume.pores import Distances
 from mcrdist.analysis.volume.survey import Survey, block_tasks, look_at_block, survey, tasks
@@ -90,6 +90,7 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
     with workers(config.dask) as client:
         if importlib.util.find_spec("bokeh") is not None:
             say(f"dask     {client.dashboard_link}")
+        others = {} if run is None else _others(config.volume, run, source, client, say)
         for phase in _phases(config.volume, run):
             wanted = _wanted(targets, phase)
             todo = tasks(config.volume, source, phase.label, lags, wanted)
@@ -104,8 +105,14 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
             beside, paths = image.measure(targets, phase, lags)
             unit = short_unit(source.unit)
             norms = {axis: {name: _norm(v) for name, v in named.items()} for axis, named in wanted.items()}
+            asked = others.get(phase.label, {})
+            found += [
+                Row(phase.label, f"E({name})", axis, float(errors.mean()), None, "", True)
+                for axis, named in asked.items()
+                for name, errors in named.items()
+            ]
             found += rows(phase.label, one, parts, pores, source.voxel_size, unit, beside, norms, paths)
-            curves[str(phase.label)] = _curves(one, parts, pores, norms, paths)
+            curves[str(phase.label)] = _curves(one, parts, pores, norms, paths, asked)
     content = {
         "volume": str(config.volume.run or config.volume.path),
         "shape": list(source.shape),
@@ -124,6 +131,21 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
     if run is not None and directory == run.path / ANALYSIS and (run.path / REPORT).is_file():
         report = write_report(run.path)
     return Analysis(directory, found, report)
+
+
+def _others(
+    config: VolumeSourceConfig, run: Run, source: Source, client: Any, say: Callable[[str], None]
+) -> held.Found:
+    """Errors of what the run was held to beyond S2, variation and volume fraction."""
+    if config.level:
+        return {}
+    descriptors, problems = held.available(run, source.shape)
+    for problem in problems:
+        say(f"warning  left out: {problem}")
+    if descriptors is None:
+        return {}
+    todo = held.tasks(config, descriptors, run, source.shape)
+    return held.gather(todo, in_order(client, "other descriptors"))
 
 
 def _directory(config: AnalyzeConfig, source: Source) -> Path:
@@ -180,12 +202,17 @@ def _curves(
     pores: Distances,
     norms: Mapping[str, Mapping[str, float]],
     paths: Mapping[str, NDArray[np.float64]],
+    others: Mapping[str, Mapping[str, NDArray[np.float64]]],
 ) -> dict[str, Any]:
     """What does not fit into a row: distributions over planes, lineal paths, chord lengths, S2 in space."""
     return {
         "errors": {
-            axis: {name: (errors / norms[axis][name]).tolist() for name, errors in named.items()}
-            for axis, named in one.errors.items()
+            axis: {
+                name: (errors / norms[axis][name]).tolist()
+                for name, errors in one.errors.get(axis, {}).items()
+            }
+            | {name: errors.tolist() for name, errors in others.get(axis, {}).items()}
+            for axis in dict.fromkeys([*one.errors, *others])
         },
         "lineal_path": {axis: path.tolist() for axis, path in one.lineal_path.items()},
         "lineal_path_micrograph": {axis: path.tolist() for axis, path in paths.items()},
