@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mcrdist.config import CharacterizeConfig, to_mapping
@@ -19,6 +20,7 @@ from mcrdist.targets import Targets, load_targets
 from mcrdist.targets.base import npz
 from mcrdist.targets.measure import measure
 from mcrdist.targets.pymks import lay_out
+from mcrdist.trial import try_out
 
 PICTURE = "targets.png"
 #: Two-point statistics in PyMKS's layout.
@@ -33,7 +35,8 @@ def characterize(config: CharacterizeConfig) -> Path:
     Raises
     ------
     InputError
-        For an image that does not work, or a run directory that is in use; the same on every rank.
+        For an image or a descriptor of one's own that does not work, or a run directory that is in use; the same on
+        every rank.
     """
     with Comm.start("cpu") as comm:
         return comm.first(lambda: _describe(config))
@@ -43,7 +46,10 @@ def _describe(config: CharacterizeConfig) -> Path:
     from mcrdist.analysis import targets_figure  # plotting libraries take a second to load
 
     targets = load_targets(config.micrograph, config.target)
-    found = measure(targets, config.descriptors, ORTHOGONAL, _shape(targets)).targets
+    shape = _shape(targets)
+    seen = [shape[1:], *(image.shape for image in targets.images().values())]
+    try_out(config.descriptors, seen, torch.float64)
+    found = measure(targets, config.descriptors, ORTHOGONAL, shape).targets
     where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
     run = RunDirectory.create(where, to_mapping(config), environment())
     write_atomically(run.targets, npz(targets.arrays(found)))

@@ -82,3 +82,32 @@ def test_a_directory_is_found_where_none_is_given(directory: Path) -> None:
     path = mcrdist.characterize(micrograph="synthetic:discs")
     assert path.parent == directory / "runs"
     assert (path / "targets.png").is_file()
+
+
+OWN = """
+class Rows:
+    name = "rows"
+
+    def measure(self, slices):
+        return slices.mean(2).square().mean(1, keepdim=True)
+
+
+class Broken(Rows):
+    def measure(self, slices):
+        return slices.nonsense()
+"""
+
+
+def test_descriptors_of_ones_own(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "rows_of_characterize.py").write_text(OWN)
+    common = ["characterize", "micrograph.path=synthetic:discs", "run.dir=look"]
+    assert main([*common, "descriptors.extra=[rows_of_characterize:Broken]"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "rows_of_characterize:Broken" in told and "nonsense" in told
+    assert not (directory / "look").exists()
+    assert main([*common, "descriptors.extra=[rows_of_characterize:Rows]", "descriptors.s3.weight=1"]) == 0
+    with np.load(directory / "look" / "targets.npz", allow_pickle=False) as targets:
+        for axis in AXES:
+            image = targets[f"{axis}/micrograph"] == targets[f"{axis}/phase"]
+            np.testing.assert_allclose(targets[f"{axis}/rows"], [np.square(image.mean(1)).mean()])
+            assert f"{axis}/s3" in targets
