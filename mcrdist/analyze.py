@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from mcrdist.analysis.volume.clusters import Clusters, join
 from mcrdist.analysis.volume.pores import Distances
 from mcrdist.analysis.volume.survey import Survey, block_tasks, look_at_block, survey, tasks
 from mcrdist.analysis.volume.table import Row, as_csv, rows
-from mcrdist.analysis.volume.workers import in_order, workers
+from mcrdist.analysis.volume.workers import dashboard, in_order, workers
 from mcrdist.analysis.words import number
 from mcrdist.config import AnalyzeConfig, VolumeSourceConfig
 from mcrdist.errors import InputError
@@ -88,8 +87,9 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
     found: list[Row] = []
     curves: dict[str, Any] = {}
     with workers(config.dask) as client:
-        if importlib.util.find_spec("bokeh") is not None:
-            say(f"dask     {client.dashboard_link}")
+        link = dashboard(client)
+        if link is not None:
+            say(f"dask     {link}")
         others = {} if run is None else _others(config.volume, run, source, client, say)
         for phase in _phases(config.volume, run):
             wanted = _wanted(targets, phase)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from fake_run import build, build_phases, smooth_field
 
@@ -192,18 +193,24 @@ def _peak() -> int:
 def test_the_dashboards_link_is_told_and_leads_there(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("bokeh")
     pages: list[str] = []
+    hosts: set[str] = set()
 
     def visit(line: str) -> None:
         found = re.fullmatch(r"dask     (http://127\.0\.0\.1:\d+/status)", line)
         if found:  # while the workers are there
             with urllib.request.urlopen(found[1], timeout=20) as answer:
                 pages.append(answer.read().decode())
+            listening = [
+                c for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN
+            ]
+            hosts.update(connection.laddr.ip for connection in listening)
 
     analyze(
         analyze_from_mapping({"run": {"dir": run.path}, "dask": ONE, "output": {"dir": tmp_path / "new"}}),
         visit,
     )
     assert len(pages) == 1 and "Dask" in pages[0]
+    assert hosts == {"127.0.0.1"}  # nobody but this machine reaches any of it
 
 
 def test_no_link_without_a_dashboard(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

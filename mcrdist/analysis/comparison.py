@@ -69,7 +69,6 @@ def _content(runs: Mapping[str, Run]) -> dict[str, Any]:
     material = {name: phases(run.summary, run.targets) for name, run in runs.items()}
     analyses = {name: measured.load(run.path / ANALYSIS / "analysis.json") for name, run in runs.items()}
     names = list(dict.fromkeys(error for member in members.values() for error in member.errors()))
-    first = next(iter(runs))
     return {
         "names": list(runs),
         "verdicts": [
@@ -82,7 +81,7 @@ def _content(runs: Mapping[str, Run]) -> dict[str, Any]:
         "statistics": _statistics(analyses),
         "analysed": [name for name, analysis in analyses.items() if analysis is not None],
         "slices": _slices(runs, material),
-        "phases": material[first],
+        "phases": max(material.values(), key=len),
         "times": [
             figure
             for error in ("s2", "variation")
@@ -116,7 +115,7 @@ def _facts(members: Mapping[str, Member], material: Mapping[str, Sequence[Phase]
     """Rows of figures that are not errors."""
     facts: dict[str, list[str]] = {"voxels": [words.shape(m.run.volume.shape) for m in members.values()]}
     several = any(len(found) > 1 for found in material.values())
-    for label in dict.fromkeys(phase.label for found in material.values() for phase in found):
+    for label in sorted({phase.label for found in material.values() for phase in found}):
         row = []
         for name, member in members.items():
             own = next((phase for phase in material[name] if phase.label == label), None)

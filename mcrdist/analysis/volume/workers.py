@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -42,13 +44,25 @@ def workers(config: DaskConfig) -> Iterator[Any]:
             yield client
         return
     options: dict[str, Any] = {"n_workers": config.workers, "threads_per_worker": 1, "host": _HOST}
-    if not config.processes:  # they talk within the process, at no address
+    if not config.processes:  # they talk within the process, at no address; but each has a page of its own
         options = {"n_workers": 1, "threads_per_worker": config.workers, "processes": False}
     with (
-        distributed.LocalCluster(**options, dashboard_address=f"{_HOST}:0") as cluster,
+        distributed.LocalCluster(
+            **options, dashboard_address=f"{_HOST}:0", worker_dashboard_address=f"{_HOST}:0"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+def dashboard(client: Any) -> str | None:
+    """The link to the dashboard; None where bokeh, which draws it, is not installed."""
+    if importlib.util.find_spec("bokeh") is None:
+        return None
+    link = urlsplit(str(client.dashboard_link))
+    if client.cluster is not None:  # ours; Dask names the machine's own address, where nobody listens
+        link = link._replace(netloc=f"{_HOST}:{link.port}")
+    return link.geturl()
 
 
 def in_order(client: Any, title: str) -> Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]:
