@@ -45,7 +45,8 @@ def judge(
     use: list[Finding] = []
     if volume is not None:
         if volume.shape[0] > 1 and summary.get("method") != "gaussian":
-            good.append(verdict.imprint(*imprint.measure(volume)))
+            busiest, chance = imprint.measure(volume)
+            good.append(verdict.imprint(busiest - 1, chance - 1))
         use += _represents(run.targets, material, volume.shape)
     if analysis is not None:
         good += _unprescribed(analysis)

@@ -24,7 +24,7 @@ class Finding:
         One of `TONES`.
     sentence : str
     limits : str
-        Where the tone changes, for the reader to disagree with; empty for a fact.
+        Where the tone changes, for the reader to disagree with; of a fact, what it does not tell, or nothing.
     """
 
     tone: str
@@ -167,15 +167,19 @@ def decided(grey: float) -> Finding:
     return Finding(GREY.tone(grey), said, f"{GREY}.")
 
 
-def imprint(busiest: float, chance: float) -> Finding:
-    """Phase boundaries on the busiest lattice planes over their mean, and what chance makes of that."""
-    excess = max(0.0, busiest - chance)
-    if IMPRINT.tone(excess) == "good":
+def imprint(more: float, chance: float) -> Finding:
+    """How much more phase boundary than the mean the busiest lattice planes have, and what chance makes of that.
+
+    Twice of what chance makes is taken for chance: the moduli that show it are few.
+    """
+    excess = max(0.0, more - 2 * chance)
+    tone = IMPRINT.tone(excess)
+    if tone == "good":
         said = "No grid shows: phase boundaries lie on all lattice planes alike"
     else:
         said = "A grid shows: phase boundaries prefer every second, fourth or eighth lattice plane"
-    said += f" (the busiest ones have {number(busiest)} times the mean, {number(chance)} by chance)."
-    return Finding(IMPRINT.tone(excess), said, f"{IMPRINT} beyond chance.")
+    said += f" (the busiest ones have {percent(more)} more than the mean; {percent(chance)} is chance)."
+    return Finding(tone, said, f"{IMPRINT} beyond twice the chance.")
 
 
 def unprescribed(found: Sequence[tuple[str, float]]) -> Finding:
@@ -219,8 +223,8 @@ def connectivity(
         said = f"{name} crosses the volume along {', '.join(through)}"
     else:
         said = f"{name} crosses the volume along no axis"
-    said += f"; its largest cluster holds {percent(largest)}. A micrograph cannot tell whether the material's does."
-    return Finding("note", said)
+    said += f"; its largest cluster holds {percent(largest)}."
+    return Finding("note", said, "A micrograph cannot tell whether the material's does.")
 
 
 def window(length: int, lags: int, side: int) -> Finding:
