@@ -38,6 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(path / "stopped", (16, 16, 16), status="interrupted", **SMALL)
     build(path / "killed", (16, 16, 16), status="killed", **SMALL)
     analysis(path / "b" / "analysis", through=0.7)
+    (path / "b" / "report.html").write_text("a report")
     summary = json.loads((path / "b" / "summary.json").read_text())
     for errors in summary["errors"]["rounded"].values():
         errors["s2"] = 0.0456
@@ -89,6 +90,7 @@ def test_what_the_page_says(runs: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
     assert re.search(r"share that percolates along z</td>.*<td>–</td><td>0.700</td><td>–</td>", page)  # noqa: RUF001
     assert "which has looked at b" in page
+    assert "<b>a</b>" in page and 'href="b/report.html">b</a>' in page
     assert page.count("The planes match the micrograph") == 3
     assert not re.search(r"(src|href)=.(https?:)?//", page)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ def write(runs: Sequence[Run], path: Path, figures: str | None = None) -> Path:
                 f"{run.summary.get('status', 'interrupted')}; go on with it (resume=true) or leave it out"
             )
     content = _content(dict(zip(labels([run.path for run in runs]), runs, strict=True)))
+    content["reports"] = [
+        None if run.report is None else os.path.relpath(run.report, path.parent) for run in runs
+    ]
     write_atomically(path, render("comparison.html.j2", content).encode(), "output.path")
     if figures is not None:
         save(content, path.parent / f"{path.stem}_{FIGURES}", figures)
@@ -74,7 +78,6 @@ def _content(runs: Mapping[str, Run]) -> dict[str, Any]:
         "verdicts": [
             evidence.judge(run, run.volume, material[name], analyses[name]) for name, run in runs.items()
         ],
-        "reports": [run.report for run in runs.values()],
         "settings": differing({name: run.config for name, run in runs.items()}),
         "errors": {words.descriptor(e): [m.errors().get(e) for m in members.values()] for e in names},
         "facts": _facts(members, material),
