@@ -30,6 +30,11 @@ class Journal:
         self._turn = 0
         self._under_way = under_way
 
+    @property
+    def recalls(self) -> bool:
+        """Whether the next work is settled, or was under way."""
+        return self._turn < len(self.settled) or self._under_way is not None
+
     def once(self, work: Callable[[Memory | None], _Found]) -> _Found:
         """Return what came of `work`, doing it unless it is settled.
 

@@ -127,6 +127,8 @@ class LevelSolver:
         constrained = config.descriptors.variation.mode == "constrain"
         self._smoothing = multipliers.SMOOTHING if constrained else SMOOTHING
         self._iterations = self._evaluations = 0
+        #: Iteration, as the records count them.
+        self._next = 0 if saved is None else int(saved.numbers.get("next", 0))
         self._loss = float("nan")
         self._gradient = torch.empty(0)
 
@@ -193,6 +195,7 @@ class LevelSolver:
             "settled": self._journal.settled,
             "under_way": None if memory is None else memory.numbers,
             "multipliers": self._grid.multipliers.plain(),
+            "next": self._next,
         }
         own = {} if memory is None else {_MEMORY + name: part for name, part in memory.fields.items()}
         self._keep_it(numbers, {name: part[None] for name, part in fields.items()} | own)
@@ -245,16 +248,20 @@ class LevelSolver:
             return last[0].loss, self._gradient
 
         def note(state: State) -> bool:
-            stop = self._recorder.note(
-                self._iterations + state.iteration, state.loss, last[0], state.x, state.projected_gradient
-            )
+            self._next = self._iterations + state.iteration + 1
+            stop = self._recorder.note(self._next - 1, state.loss, last[0], state.x, state.projected_gradient)
             self._keep_if_due(objective, state.memory, field=state.x)
             return stop
 
+        self._begin_counting()
         with self._finite(objective, field):
             result = self._descent(objective, function, field, options, note)
         self._count_in(objective, result.iterations, result.loss)
         return result.stop
+
+    def _begin_counting(self) -> None:
+        if not self._journal.recalls:
+            self._next = self._iterations
 
     @contextmanager
     def _finite(self, objective: Objective, field: Tensor) -> Iterator[None]:
@@ -264,10 +271,10 @@ class LevelSolver:
         except FloatingPointError as error:
             level = self._grid.level
             shape = "x".join(map(str, level.shape))
-            where = objective.broken or objective.blame(field) or "a number that is not finite"
+            where = objective.broken or objective.blame(field) or f"none ({error})"
             raise InputError(
-                f"descriptors: level {level.number} ({shape}), {self._recorder.stage}, {error}: expected finite "
-                f"numbers, found {where}; mend or leave out that descriptor and go on with resume=true"
+                f"descriptors: level {level.number} ({shape}), {self._recorder.stage}, iteration {self._next}: "
+                f"expected finite numbers, found {where}; mend or leave out that descriptor and go on with resume=true"
             ) from error
 
     def _binarize(self, field: Tensor) -> None:
@@ -354,7 +361,8 @@ class LevelSolver:
             return plane_noise(seed, self._grid.level.number, slab.start + plane, rows, "uniform", iteration)
 
         def note(state: FlipState) -> bool:
-            stop = self._recorder.note(self._iterations + state.iteration, state.loss, last[0], field, None)
+            self._next = self._iterations + state.iteration + 1
+            stop = self._recorder.note(self._next - 1, state.loss, last[0], field, None)
             self._keep_if_due(objective, state.memory, field=relaxed, rounded=field)
             return stop
 
@@ -379,6 +387,7 @@ class LevelSolver:
             self._descent.recall(objective, told["standing"])
             return told["loss"], told["iterations"]
 
+        self._begin_counting()
         with self._finite(objective, field):
             loss, iterations = mended(
                 lambda memory: flip_descent(function, tall, selector, options, note, memory)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,24 @@ def in_child(work: Callable[[], Any], kill_after: float | None = None) -> int:
 
 
 class Crash:
-    """Kills this process in the middle of the `at`-th write, or right after the `at`-th sync or rename."""
+    """Kills this process in the middle of the `at`-th write, or right after the `at`-th sync or rename.
 
-    def __init__(self, at: int) -> None:
+    With `libraries`, what libraries rename counts too, the chunks of the volume among it: before, or after it.
+    """
+
+    def __init__(self, at: int, libraries: bool = False) -> None:
         self.left = at
         self._write, self._sync, self._rename = disk.write, disk.sync, disk.rename
         disk.write, disk.sync, disk.rename = self.write, self.sync, self.rename
+        if libraries:
+            self._replace, os.replace = os.replace, self.replace
+
+    def replace(self, old: Any, new: Any) -> None:
+        if self._now():
+            self._die()
+        self._replace(old, new)
+        if self._now():
+            self._die()
 
     def _now(self) -> bool:
         self.left -= 1
@@ -76,6 +90,24 @@ class Crash:
         self._rename(old, new)
         if self._now():
             self._die()
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[None]:
+    """A disk of its own, of this size, at `place`; skips the test where that takes privileges."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a tmpfs takes privileges")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def remount(place: Path, option: str) -> None:
+    """Change a disk of `small_disk`: its size, or whether it may be written to (ro, rw)."""
+    subprocess.run(["mount", "-o", f"remount,{option}", str(place)], capture_output=True, check=True)
 
 
 def flip(path: Path, bit: int) -> None:

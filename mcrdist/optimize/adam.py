@@ -85,6 +85,8 @@ def minimize(
     told = memory is not None  # of this iteration, by the call that was cut short
     while True:
         norm = projected_gradient(x, gradient, gather, planes_map)
+        if not math.isfinite(norm):  # before anybody keeps it
+            raise FloatingPointError(f"iteration {iteration}: the gradient has values that are not finite")
         state = State(iteration, loss, iteration + 1, norm, step, x, remember)
         stop = progress.enough(state) if told else progress.stop(state)
         told = False

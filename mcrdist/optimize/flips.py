@@ -125,7 +125,7 @@ def flip_descent(
     Raises
     ------
     FloatingPointError
-        The loss is not finite at the start.
+        The loss is not finite at the start, or at the last of the batches that were tried in vain.
     """
     options = options or FlipOptions()
     if memory is None:
@@ -143,6 +143,7 @@ def flip_descent(
         counts = dict(zip(_COUNTS, (count, flips, iteration, evaluations), strict=True))
         return Memory({"loss": loss} | counts, {"gain": gain[None]})
 
+    new_loss = loss
     state = FlipState(0, loss, evaluations, 0, True, remember)
     told = memory is not None  # of this batch, by the call that was cut short
     while True:
@@ -151,6 +152,8 @@ def flip_descent(
             break
         told = False
         if count < options.smallest:
+            if not math.isfinite(new_loss):
+                raise FloatingPointError(f"the loss is not finite ({new_loss}) after any flip")
             stop = "no further decrease"
             break
         if iteration >= options.iterations:

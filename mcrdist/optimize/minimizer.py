@@ -158,11 +158,15 @@ class Progress:
 
 
 def projected_gradient(x: Tensor, gradient: Tensor, gather: Gather, planes_map: Map) -> float:
-    """Largest |x - P(x - g)| over all ranks, without the cancellation that hides small gradients."""
+    """Largest |x - P(x - g)| over all ranks, without the cancellation that hides small gradients.
+
+    NaN where a component of the gradient is not finite.
+    """
 
     def largest(p: int) -> Tensor:
         g = gradient[p]
-        return torch.where(g > 0, torch.minimum(g, x[p]), torch.minimum(-g, 1 - x[p])).max()
+        step = torch.where(g > 0, torch.minimum(g, x[p]), torch.minimum(-g, 1 - x[p]))
+        return step.add_(0.0 * g).max()
 
     return maximum(x, largest, gather, planes_map)
 

@@ -1,0 +1,109 @@
+"""Runs that are cut short, for the tests of how they go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from faults import no_waiting
+from test_reconstruct import IMAGE, three_phases
+
+from mcrdist import record
+from mcrdist.config import from_mapping
+from mcrdist.reconstruct import reconstruct
+from mcrdist.store.run import Run
+
+#: After every iteration.
+OFTEN = {"every": "0.000001s"}
+KEYS = ("level", "stage", "iteration", "loss", "errors", "evaluations", "projected_gradient", "grey")
+
+
+def settings(directory: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "micrograph": {"image": IMAGE},
+        "volume": {"size": 12},
+        "optimizer": {"iterations": 8},
+        "runtime": {"threads": 1, "device": "cpu"},
+        "run": {"dir": str(directory), "report": False},
+        "checkpoint": {"every": None},
+    } | more
+
+
+def conduct(directory: Path, **more: Any) -> Run:
+    return reconstruct(from_mapping(settings(directory, **more)))
+
+
+class Stop:
+    """Asks a run to end at its n-th record, as a signal would, and counts the records."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int | None = None) -> None:
+        self.seen = 0
+        self.stages: list[str] = []
+        note = record.Recorder.note
+
+        def noting(recorder: record.Recorder, *details: Any) -> bool:
+            self.seen += 1
+            self.stages.append(recorder.stage)
+            if self.seen == at:
+                recorder._interrupt.requested = True
+            return note(recorder, *details)
+
+        monkeypatch.setattr(record.Recorder, "note", noting)
+
+
+def same(found: Run, wanted: Run) -> None:
+    """Bit for bit: every iteration's record, fields and labels."""
+    got, expected = ([{key: line[key] for key in KEYS} for line in run.metrics] for run in (found, wanted))
+    assert got == expected
+    np.testing.assert_array_equal(found.phase, wanted.phase)
+    for level in range(len(wanted.summary["levels"])):
+        one, other = (run.volume.read(run.volume.field(level)) for run in (found, wanted))
+        np.testing.assert_array_equal(one, other)
+    assert found.summary["errors"] == wanted.summary["errors"]
+    told = [[{k: v for k, v in level.items() if k != "seconds"} for level in run.summary["levels"]]
+            for run in (found, wanted)]  # fmt: skip
+    assert told[0] == told[1]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "lbfgsb": {},
+    "levels": {"levels": {"count": 2}, "initial": "noise", "volume": {"size": 16}},
+    "adam": {"optimizer": {"name": "adam", "iterations": 8}},
+    "rotating": {
+        "descriptors": {"patches": {"weight": 1.0, "redraw": True}},
+        "optimizer": {"iterations": 8, "rotate": 3},
+    },
+    "rotating adam": {
+        "descriptors": {"patches": {"weight": 1.0, "redraw": True}},
+        "optimizer": {"name": "adam", "iterations": 8, "rotate": 3},
+    },
+    "constrained": {"descriptors": {"variation": {"mode": "constrain"}}, "optimizer": {"iterations": 4}},
+    "phases": {
+        "micrograph": three_phases(),
+        "output": {"threshold": "exact"},
+        "optimizer": {"iterations": 5},
+    },
+    "plane": {"volume": {"shape": [20, 18]}},
+}
+
+
+def cut_short(place: Path) -> Path:
+    """A run of two levels that was cut short on the second."""
+    with pytest.MonkeyPatch.context() as patch:
+        no_waiting(patch)
+        Stop(patch, 40)
+        return conduct(place, **CASES["levels"], checkpoint=OFTEN).path
+
+
+def complete(place: Path) -> Path:
+    """The same run, whole."""
+    with pytest.MonkeyPatch.context() as patch:
+        no_waiting(patch)
+        return conduct(place, **CASES["levels"]).path
+
+
+def everything(run: Path) -> list[Path]:
+    """All files of a run but its lock."""
+    return sorted(path for path in run.rglob("*") if path.is_file() and path.name != "lock")
