@@ -1,7 +1,8 @@
 """The command line: ``mcrdist VERB key=value …``, ``torchrun -m mcrdist VERB …``.
 
-Exit status: 0 done; 2 a mistake in what was given, told in one line by rank 0; 130 interrupted; anything
-else is a fault of the program, and keeps its traceback.
+Exit status: 0 done; 2 a mistake in what was given, told in one line by rank 0; 3 another process of the run died or
+hangs, told in one line by the lowest that noticed; 130 interrupted; anything else is a fault of the program, and
+keeps its traceback.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Sequence
 
 from mcrdist import __version__
 from mcrdist.commands import VERBS, run_verb, usage
-from mcrdist.commands.terminal import after_the_first_rank, complain, say
-from mcrdist.errors import InputError
+from mcrdist.commands.terminal import after_the_first_rank, complain, leave, report, say
+from mcrdist.errors import InputError, LostRankError
 
 INPUT_ERROR = 2
+LOST_RANK = 3
 INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 
 
@@ -29,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         after_the_first_rank()
         return INPUT_ERROR
+    except LostRankError as error:
+        if not error.spoken_for:
+            report(str(error))
+        leave(LOST_RANK)
+        return LOST_RANK
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

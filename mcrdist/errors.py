@@ -7,3 +7,20 @@ class InputError(ValueError):
     The message is one line and says what is wrong, where, what was expected, what was found and what
     to do about it. The command line prints that line and exits with status 2; no traceback is shown.
     """
+
+
+class LostRankError(RuntimeError):
+    """Another process of the run died or hangs: what all of them do together cannot be done.
+
+    The message is one line and says what was waited for, where, how long, and who was not heard of. The command line
+    prints it and exits with status 3.
+
+    Attributes
+    ----------
+    spoken_for : bool
+        Whether another process, which waited too, says the same.
+    """
+
+    def __init__(self, message: str, spoken_for: bool = False) -> None:
+        super().__init__(message)
+        self.spoken_for = spoken_for

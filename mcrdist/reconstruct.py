@@ -43,8 +43,14 @@ from mcrdist.workplace import Workplace
 _Result = TypeVar("_Result")
 
 
-def reconstruct(config: ReconstructConfig) -> Run:
+def reconstruct(config: ReconstructConfig, abrupt: bool = False) -> Run:
     """Make the volume that `config` describes; every rank calls this with the same configuration.
+
+    Parameters
+    ----------
+    config
+    abrupt
+        What a second Ctrl-C does, as for `Interrupt`.
 
     Returns
     -------
@@ -58,7 +64,7 @@ def reconstruct(config: ReconstructConfig) -> Run:
     """
     # Listening from here on: what torchrun or a user sends while the ranks get ready is not lost either.
     with (
-        Interrupt().listening() as interrupt,
+        Interrupt(abrupt).listening() as interrupt,
         Comm.start(config.runtime.device, config.runtime.timeout) as comm,
     ):
         return conduct(config, comm, interrupt)
@@ -252,6 +258,7 @@ class _Conductor:
             self._write_field(store, len(grids) - 1 - level.number, slab, outcome.relaxed)
             field, saved = outcome.relaxed, None
             if level.factor > 1 and not recorder.interrupted:
+                self.comm.first(store.sync)  # it is not written again by a run that goes on from here
                 keep(None, {"field": field[None]})
         assert slab is not None and outcome is not None
         self._write_phase(store, slab, outcome.rounded)

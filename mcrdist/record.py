@@ -28,10 +28,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupt:
-    """Turns Ctrl-C, SIGTERM and SIGUSR1 into a flag, for the run to end tidily; a second Ctrl-C ends it at once."""
+    """Turns Ctrl-C, SIGTERM and SIGUSR1 into a flag, for the run to end tidily; a second Ctrl-C ends it at once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    abrupt : bool
+        Whether the second Ctrl-C ends the process, whatever it is waiting for, as a kill does: for the command line.
+        Otherwise it is a KeyboardInterrupt, which must wait until the evaluation under way has ended.
+    """
+
+    def __init__(self, abrupt: bool = False) -> None:
         self.requested = False
+        self._abrupt = abrupt
 
     @contextmanager
     def listening(self) -> Iterator[Interrupt]:
@@ -51,6 +59,8 @@ class Interrupt:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+        if self._abrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Recorder:
@@ -86,7 +96,7 @@ class Recorder:
         self.peak_memory = 0
         self.grey = 1.0
         self.interrupted = self.due = False
-        self.stage = ""
+        self.stage, self._place = "", "the start"
         self._comm = comm
         self._writer = writer
         self._interrupt = interrupt
@@ -129,15 +139,18 @@ class Recorder:
         """Announce a stage of a level that takes at most `cap` iterations."""
         self._level, self.stage, self._objective = level, stage, objective
         self.end()
+        shape = "x".join(map(str, level.shape))
+        self._place = f"level {level.number} ({shape}), {stage}"
+        self._comm.task = f"{self._place}, its beginning"
         if self._comm.rank == 0:
-            shape = "x".join(map(str, level.shape))
             # disable=None: no bar where standard error is a file
             self._bar = tqdm(
                 total=cap, desc=f"level {level.number + 1}/{count} {shape} {stage}", disable=None
             )
 
     def end(self) -> None:
-        """Close the bar of the stage."""
+        """Close the bar of the stage, which may not have begun."""
+        self._comm.task = f"{self._place}, its end"
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -161,6 +174,7 @@ class Recorder:
         InputError
             The line could not be written; on all ranks.
         """
+        self._comm.task = f"{self._place}, iteration {iteration}"
         self._gather(field)
         error: InputError | None = None
         if self._writer is not None:
@@ -192,6 +206,7 @@ class Recorder:
         self.interrupted = bool(flags[0])
         self.due = bool(flags.any())
         self._comm.agree(error)
+        self._comm.task = f"{self._place}, iteration {iteration + 1}"
         return self.interrupted
 
     def _mean_errors(self, evaluation: Evaluation) -> dict[str, float]:

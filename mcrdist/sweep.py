@@ -25,7 +25,7 @@ _PLAIN = re.compile(r"[^\w.+,=-]+")
 _LONGEST = 100
 
 
-def sweep(where: str | None, jobs: Sequence[Job]) -> list[Run]:
+def sweep(where: str | None, jobs: Sequence[Job], abrupt: bool = False) -> list[Run]:
     """Make the volumes of all `jobs`; every rank calls this with the same ones.
 
     Parameters
@@ -34,6 +34,8 @@ def sweep(where: str | None, jobs: Sequence[Job]) -> list[Run]:
         The directory of the sweep, new or empty; None finds a new name below ``runs/``.
     jobs : sequence of (values, configuration)
         The values of the swept keys by name, and everything that they are a part of.
+    abrupt : bool
+        What a second Ctrl-C does, as for `Interrupt`.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def sweep(where: str | None, jobs: Sequence[Job]) -> list[Run]:
     names = directory_names([values for values, _ in jobs])
     runtime = jobs[0][1].runtime
     runs: list[Run] = []
-    with Interrupt().listening() as interrupt, Comm.start(runtime.device, runtime.timeout) as comm:
+    with Interrupt(abrupt).listening() as interrupt, Comm.start(runtime.device, runtime.timeout) as comm:
         path = comm.first(lambda: _prepare(where))
         for name, (_, config) in zip(names, jobs, strict=True):
             place = dataclasses.replace(config.run, dir=str(path / name))

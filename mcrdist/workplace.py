@@ -18,12 +18,12 @@ from mcrdist.checkpoints import DIRECTORY, Checkpoints
 from mcrdist.config import ReconstructConfig
 from mcrdist.errors import InputError
 from mcrdist.parallel.comm import Comm
-from mcrdist.store import checksums
+from mcrdist.store import checksums, disk
 from mcrdist.store.checksums import CHECKSUMS
 from mcrdist.store.generation import Generation, Generations
 from mcrdist.store.lock import LOCK, Lock
 from mcrdist.store.place import write_atomically, writing
-from mcrdist.store.run import CONFIG, METRICS, REQUEUE, Run, RunDirectory
+from mcrdist.store.run import CONFIG, METRICS, REQUEUE, VOLUME, Run, RunDirectory
 from mcrdist.store.volume import VolumeWriter
 
 #: Where targets that were measured again may differ from those of the run: in what other libraries round otherwise.
@@ -55,13 +55,14 @@ class Workplace:
     def __init__(self, config: ReconstructConfig, comm: Comm) -> None:
         self._comm = comm
         self._lock: Lock | None = None
-        self.path, self.resuming, self.finished = comm.first(lambda: self._find(config))
+        # Of several machines, those whose ranks did not fail themselves do not count it.
+        restarted = comm.any(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
+        self.path, self.resuming, self.finished = comm.first(lambda: self._find(config, restarted))
         self.checkpoints = Checkpoints(self.path, comm)
 
-    def _find(self, config: ReconstructConfig) -> tuple[Path, bool, bool]:
+    def _find(self, config: ReconstructConfig, restarted: bool) -> tuple[Path, bool, bool]:
         where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
         path = Path(where).expanduser().absolute()
-        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         if not (config.resume or restarted) or not (path / CONFIG).is_file():
             return path, False, False
         with writing(path):
@@ -137,6 +138,8 @@ class Workplace:
         self._comm.first(self._finish)
 
     def _finish(self) -> None:
+        with writing(self.path):
+            disk.sync_tree(self.path / VOLUME)
         checksums.seal(self.path, finished=True)
         (self.path / REQUEUE).unlink(missing_ok=True)
         shutil.rmtree(self.path / DIRECTORY, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from ranks import own_environment
 
 import mcrdist
 from mcrdist import synthetic
@@ -24,7 +24,6 @@ from mcrdist.config import from_mapping
 from mcrdist.directions import AXES
 from mcrdist.store.run import Run
 
-ROOT = Path(__file__).resolve().parent.parent
 IMAGE = synthetic.ThresholdedGaussian(length=4.0, fraction=0.4).draw((64, 64), np.random.default_rng(1))
 QUICK = {"iterations": 6}
 FIELDS = {
@@ -345,9 +344,6 @@ def test_threads_change_nothing(alone: dict[str, Run], tmp_path: Path) -> None:
 
 
 def start_long_run(directory: Path, ranks: int) -> subprocess.Popen[str]:
-    launcher = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    environment = {key: value for key, value in os.environ.items() if key not in launcher}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     program = ["-m", "mcrdist"]
     if ranks > 1:
         program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *program]
@@ -357,7 +353,7 @@ def start_long_run(directory: Path, ranks: int) -> subprocess.Popen[str]:
             "optimizer.iterations=100000", "optimizer.relative_decrease=0", "optimizer.projected_gradient=0",
             "runtime.threads=1", f"run.dir={directory}", "run.report=false",
         ],
-        env=environment,
+        env=own_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -28,7 +28,7 @@ def run(overrides: Sequence[str]) -> int:
     # After the settings are known to be good: torch takes a second to load.
     from mcrdist.sweep import sweep
 
-    runs = sweep(where, configs)
+    runs = sweep(where, configs, abrupt=True)
     for one in runs:
         say(f"{one.path.name}\n{closing(one)}\n")
     say(f"sweep   {runs[0].path.parent / 'report.html'}  ({len(runs)} of {len(configs)} runs)")

@@ -26,7 +26,7 @@ def run(overrides: Sequence[str]) -> int:
 
     if config.resume and config.run.dir and _finished(Path(config.run.dir)):
         say(f"the run in {config.run.dir} is complete: nothing is left to do\n")
-    result = reconstruct(config)
+    result = reconstruct(config, abrupt=True)
     say(closing(result))
     return INTERRUPTED if result.summary["status"] == "interrupted" else 0
 

@@ -30,9 +30,14 @@ def say(text: str) -> None:
 
 
 def complain(message: str) -> None:
-    """Print an error as one line on standard error, whatever a library put into the message."""
+    """Print an error, on the first rank, as one line on standard error."""
     if first_rank():
-        print(f"mcrdist: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        report(message)
+
+
+def report(message: str) -> None:
+    """Print an error as one line on standard error, whatever a library put into the message."""
+    print(f"mcrdist: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -53,6 +58,14 @@ def together() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
     if received:
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def leave(status: int) -> None:
+    """End this process now, if it is one of several: what a library still waits for would not let it go in order."""
+    if "RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def after_the_first_rank() -> None:

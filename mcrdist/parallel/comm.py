@@ -6,8 +6,11 @@ Alone, a rank needs no process group: every method has its meaning for one rank 
 from __future__ import annotations
 
 import errno
+import functools
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -17,8 +20,10 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
-from mcrdist.errors import InputError
+from mcrdist.errors import InputError, LostRankError
+from mcrdist.parallel import meeting
 
 Device = Literal["auto", "cpu", "cuda"]
 _Object = TypeVar("_Object")
@@ -27,18 +32,27 @@ _Object = TypeVar("_Object")
 _MOST_ELEMENTS = 2**31 - 1
 # The disk is as full for the ranks that have not met its end yet.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What libraries say of a peer that does not come, or has gone.
+_LATE = ("timed out", "timeout", "not met")
+_SIGNS = (*_LATE, "connect", "peer", "socket", "broken pipe")
+# The share of the time-out, and the most seconds, that a rank which waited in vain gives the others to say the same;
+# and the seconds where a connection broke, which others notice soon.
+_PATIENCE, _MOST_PATIENCE, _BROKEN = 0.05, 30.0, 1.0
 
 
 class Pending:
     """An exchange under way. The buffer that is being sent must not change before ``wait`` returns."""
 
-    def __init__(self, sent: Tensor, received: Tensor, work: Any) -> None:
-        self._buffers, self._work = (sent, received), work
+    def __init__(
+        self, sent: Tensor, received: Tensor, work: Any, waiting: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._buffers, self._work, self._waiting = (sent, received), work, waiting
 
     def wait(self) -> Tensor:
         """Return the flat tensor of what all ranks sent here, in the order of the ranks."""
         if self._work is not None:
-            self._work.wait()
+            with self._waiting():
+                self._work.wait()
             self._work = None
             self._buffers = (self._buffers[1], self._buffers[1])  # what was sent can be freed
         return self._buffers[1]
@@ -57,6 +71,8 @@ class Comm:
         Where this rank's tensors live.
     bytes_sent : int
         Bytes that this rank has sent to other ranks in `exchange`.
+    task : str
+        What the ranks are at work on, for the message when one of them is lost.
     """
 
     def __init__(self, rank: int, size: int, local_rank: int, local_size: int, device: torch.device) -> None:
@@ -64,7 +80,10 @@ class Comm:
         self.local_rank, self.local_size = local_rank, local_size
         self.device = device
         self.bytes_sent = 0
+        self.task = "the start"
         self._agreed = False
+        self._timeout = 0.0
+        self._meeting: tuple[meeting.Store, str] | None = None
 
     @classmethod
     def start(cls, device: Device = "auto", timeout: float = 1800.0) -> Comm:
@@ -75,12 +94,14 @@ class Comm:
         device : {"auto", "cpu", "cuda"}
             ``auto`` takes CUDA where every rank of this machine can have a device of its own.
         timeout : float
-            Seconds that a rank waits for the others before it gives up with a RuntimeError.
+            Seconds that a rank waits for the others before it gives up with a LostRankError.
 
         Raises
         ------
         InputError
             ``cuda`` on a machine with fewer devices than ranks.
+        LostRankError
+            Not all ranks came.
         """
         rank, size = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
         local_rank, local_size = _environment("LOCAL_RANK", 0), _environment("LOCAL_WORLD_SIZE", 1)
@@ -89,13 +110,28 @@ class Comm:
             torch.cuda.set_device(place)
             # TF32 keeps ten bits, too few for a gradient.
             torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        comm = cls(rank, size, local_rank, local_size, place)
         if size > 1:
+            comm._join(timeout)
+        return comm
+
+    def _join(self, timeout: float) -> None:
+        """Meet the ranks of this attempt, and connect with them."""
+        self._timeout = timeout
+        cuda = self.device.type == "cuda"
+        with self._waiting("the meeting of all processes"):
+            store = _store(os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT"), timeout)
+            store.set_timeout(timedelta(seconds=timeout))
+            name = meeting.meet(store, self.rank, self.size, timeout)
             dist.init_process_group(
-                backend="nccl" if place.type == "cuda" else "gloo",
+                backend="nccl" if cuda else "gloo",
+                store=dist.PrefixStore(name, store),  # type: ignore[attr-defined]
+                rank=self.rank,
+                world_size=self.size,
                 timeout=timedelta(seconds=timeout),
-                device_id=place if place.type == "cuda" else None,
+                device_id=self.device if cuda else None,
             )
-        return cls(rank, size, local_rank, local_size, place)
+        self._meeting = store, name
 
     def close(self) -> None:
         """Leave the other ranks; harmless when called again."""
@@ -114,6 +150,48 @@ class Comm:
         if kind is None or self._agreed:
             self.close()
 
+    @contextmanager
+    def _waiting(self, what: str) -> Iterator[None]:
+        """Say of a library's error in what all ranks do together which it was, and who is missing."""
+        try:
+            yield
+        except (RuntimeError, TimeoutError) as error:
+            reason = " ".join(str(error).split())
+            if not isinstance(error, dist.DistError) and not any(sign in reason.lower() for sign in _SIGNS):
+                raise
+            raise self._lost(what, reason) from error
+
+    def _lost(self, what: str, reason: str) -> LostRankError:
+        late = any(sign in reason.lower() for sign in _LATE)
+        patience = min(_PATIENCE * self._timeout, _MOST_PATIENCE) if late else 0.0
+        silent = self._silent(max(_BROKEN, patience))
+        missing = f"; missing: rank {', '.join(map(str, silent))}" if silent else ""
+        happened = f"waited {self._timeout:g} s in vain for" if late else "lost a connection in"
+        return LostRankError(
+            f"rank {self.rank} of {self.size}: {self.task}: {happened} {what}{missing}; see what that process and "
+            f"its machine did, and go on with resume=true ({reason})",
+            spoken_for=silent is None,
+        )
+
+    def _silent(self, patience: float) -> list[int] | None:
+        """Which ranks do not say that they wait in vain too; None where a lower one says so."""
+        found: list[list[int] | None] = []
+        if self._meeting is not None:
+            store, name = self._meeting
+
+            def ask() -> None:
+                with suppress(RuntimeError):  # the store is gone with the process that had it
+                    found.append(meeting.absent(store, name, self.rank, self.size, patience))
+
+            # A store whose process hangs answers nothing, and does not let go.
+            asking = threading.Thread(target=ask, daemon=True)
+            asking.start()
+            asking.join(patience + _BROKEN)
+        if found:
+            return found[0]
+        ours = "TORCHELASTIC_RUN_ID" not in os.environ and self.rank != 0
+        return [0] if self._meeting is not None and ours else []
+
     def barrier(self) -> None:
         """Wait until every rank is here."""
         self.any(False)
@@ -123,7 +201,8 @@ class Comm:
         if self.size == 1:
             return value
         box = [value if self.rank == source else None]
-        dist.broadcast_object_list(box, src=source)
+        with self._waiting(f"broadcast of an object from rank {source}"):
+            dist.broadcast_object_list(box, src=source)
         return box[0]  # type: ignore[return-value]
 
     def any(self, flag: bool) -> bool:
@@ -135,7 +214,8 @@ class Comm:
         if self.size == 1:
             return values
         total = torch.tensor(values, dtype=torch.int64, device=self.device)
-        dist.all_reduce(total)
+        with self._waiting(f"all_reduce of {_described(total)}"):
+            dist.all_reduce(total)
         return total.cpu().numpy()
 
     def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -162,7 +242,8 @@ class Comm:
         padded[: len(rows)] = torch.from_numpy(rows)
         padded = padded.to(self.device)
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(parts, padded)
+        with self._waiting(f"all_gather of {_described(padded)}"):
+            dist.all_gather(parts, padded)
         return np.concatenate(
             [part[:count].cpu().numpy() for part, count in zip(parts, counts.tolist(), strict=True)]
         )
@@ -172,7 +253,8 @@ class Comm:
         if self.size == 1:
             return [value]
         told: list[Any] = [None] * self.size
-        dist.all_gather_object(told, value)
+        with self._waiting("all_gather of objects"):
+            dist.all_gather_object(told, value)
         return told
 
     def exchange(self, packed: Tensor, send: Sequence[int], receive: Sequence[int]) -> Pending:
@@ -193,12 +275,14 @@ class Comm:
         flat = packed.view(-1)
         assert sum(send) == flat.numel() and len(send) == len(receive) == self.size, (send, packed.shape)
         if self.size == 1:
-            return Pending(flat, flat, None)
+            return Pending(flat, flat, None, nullcontext)
         assert max(sum(send), sum(receive)) <= _MOST_ELEMENTS, "exchange in smaller pieces"
         received = flat.new_empty(sum(receive))
-        work = dist.all_to_all_single(received, flat, list(receive), list(send), async_op=True)
+        waiting = functools.partial(self._waiting, f"all_to_all of {_described(flat)}")
+        with waiting():
+            work = dist.all_to_all_single(received, flat, list(receive), list(send), async_op=True)
         self.bytes_sent += (sum(send) - send[self.rank]) * flat.element_size()
-        return Pending(flat, received, work)
+        return Pending(flat, received, work, waiting)
 
     def first(self, work: Callable[[], _Object]) -> _Object:
         """Let the first rank do the work; all ranks get its result, or raise its error as `agree` does."""
@@ -250,6 +334,24 @@ def _words(error: BaseException | None) -> tuple[str, tuple[Any, ...]] | None:
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return "disk", (error.errno, error.strerror, error.filename)
     return "other", (f"{type(error).__name__}: {error}",)
+
+
+def _described(tensor: Tensor) -> str:
+    """Shape, dtype and size of what is sent, for messages."""
+    shape = "x".join(map(str, tensor.shape))
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return f"{shape} {dtype} ({tensor.numel() * tensor.element_size()} bytes)"
+
+
+@functools.cache
+def _store(address: str | None, port: str | None, timeout: float) -> Any:
+    """Where ranks leave word for one another: the launcher's, or one that the first rank has as long as it lives.
+
+    The arguments, but the last, are read from the environment; they stand here for the cache to tell stores apart.
+    """
+    del address, port
+    store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+    return store
 
 
 def _environment(name: str, default: int) -> int:

@@ -27,8 +27,15 @@ def rename(old: Path, new: Path) -> None:
     sync_directory(new.parent)
 
 
+def sync_tree(path: Path) -> None:
+    """Wait until all files in a directory, and below, are on the disk: for those that others have written."""
+    for below in path.rglob("*"):
+        sync_directory(below)
+    sync_directory(path)
+
+
 def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
+    """Wait until the names in a directory, or what is in a file, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from mcrdist.errors import InputError
+from mcrdist.store import disk
 from mcrdist.store.metadata import AXES, CHANNEL, long_unit, multiscale
 from mcrdist.store.place import writing
 from mcrdist.store.pyramid import halved, mode_downsample
@@ -191,9 +192,19 @@ class VolumeWriter:
         with writing(self.path):
             array[(slice(z0, z1),) if len(array.shape) == 3 else (channel, slice(z0, z1))] = block
 
-    def mark(self, *, complete: bool) -> None:
-        """Say in the volume itself whether it is the result of a finished run, on one rank."""
+    def sync(self) -> None:
+        """Wait until all that was written, on any rank, is on the disk."""
         with writing(self.path):
+            disk.sync_tree(self.path)
+
+    def mark(self, *, complete: bool) -> None:
+        """Say in the volume itself whether it is the result of a finished run, on one rank.
+
+        What is said to be complete is on the disk.
+        """
+        with writing(self.path):
+            if complete:
+                self.sync()
             own: Any = dict(self._root.attrs["mcrdist"])  # type: ignore[arg-type]
             self._root.attrs["mcrdist"] = own | {"complete": complete}
 

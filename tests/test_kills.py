@@ -1,0 +1,134 @@
+"""Runs that are killed, at any moment and one rank of several, lose nothing that was saved."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from faults import Crash, in_child, no_waiting
+from interrupted import CASES, OFTEN, conduct, same
+from ranks import free_port, own_environment
+
+from mcrdist.store.run import Run
+from mcrdist.store.verify import verify
+from mcrdist.store.volume import Volume
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_waiting(monkeypatch)
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.slow)])
+def test_killed_at_random_times(kills: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """After every SIGKILL the volume is absent, incomplete or right, and in the end it is that of a whole run."""
+    started = time.monotonic()
+    wanted = conduct(tmp_path / "whole", checkpoint=OFTEN)
+    length = time.monotonic() - started
+    random = np.random.default_rng(0)
+    place, survived, finished = tmp_path / "cut", 0, 0
+    while survived < kills or finished == 0:
+        wait = float(random.uniform(0.02, 0.4 * length)) if survived < kills else None
+        status = in_child(lambda: conduct(place, resume=True, checkpoint=OFTEN), wait)
+        assert status in (0, -9)
+        if status == 0:
+            same(Run.open(place), wanted)
+            assert verify(place).problems == []
+            finished += 1
+            shutil.rmtree(place)
+            continue
+        survived += 1
+        if (place / "volume.zarr" / "zarr.json").exists() and Volume.open(place / "volume.zarr").complete:
+            np.testing.assert_array_equal(Run.open(place).phase, wanted.phase)
+    print(f"survived {survived} kills of {kills}, {finished} runs finished")
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_on_the_disk(tmp_path: Path) -> None:
+    """Of a whole run: in every write, after every sync, before and after every rename, the libraries' too."""
+    wanted = conduct(tmp_path / "whole", **CASES["levels"])
+    place, kills = tmp_path / "cut", 0
+    while True:
+        step = kills + 1
+
+        def crashing(step: int = step) -> None:
+            Crash(step, libraries=True)
+            conduct(place, **CASES["levels"])
+
+        status = in_child(crashing)
+        assert status in (0, -9)
+        if status == 0:
+            break
+        kills += 1
+        if (place / "volume.zarr" / "zarr.json").exists() and Volume.open(place / "volume.zarr").complete:
+            np.testing.assert_array_equal(Run.open(place).phase, wanted.phase)
+        same(conduct(place, resume=True, **CASES["levels"]), wanted)
+        assert verify(place).problems == []
+        assert not [path for path in place.rglob(".*")], "leftovers"
+        shutil.rmtree(place)
+    assert kills > 60
+    print(f"survived {kills} kills of {kills}")
+
+
+def torchrun(place: Path, *launcher: str) -> subprocess.Popen[str]:
+    """A run of 40 iterations that saves itself twice a second, under an agent of torchrun."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--max-restarts=1", *launcher,
+        "-m", "mcrdist", "reconstruct", "micrograph.path=synthetic:discs", "volume.size=16", f"run.dir={place}",
+        "optimizer.iterations=40", "run.report=false", "runtime.threads=1", "checkpoint.every=0.5s",
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, env=own_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agents", [1, 2])
+def test_a_rank_is_killed_under_torchrun(agents: int, tmp_path: Path) -> None:
+    """torchrun starts the ranks again, and they go on, without being told to: of one machine, and as of two."""
+    place = tmp_path / "run"
+    if agents == 1:
+        started = [torchrun(place, "--standalone", "--nproc-per-node=2")]
+    else:
+        meeting = [
+            "--rdzv-backend=c10d",
+            f"--rdzv-endpoint=127.0.0.1:{free_port()}",
+            "--local-addr=127.0.0.1",
+        ]
+        started = [torchrun(place, "--nnodes=2", "--nproc-per-node=1", *meeting) for _ in range(agents)]
+    try:
+        until = time.monotonic() + 120
+        while not list(place.glob("checkpoint/0*")):
+            assert time.monotonic() < until and all(p.poll() is None for p in started), tell(started)
+            time.sleep(0.02)
+        children = psutil.Process(started[-1].pid).children()
+        ranks = [p.pid for p in children if "reconstruct" in p.cmdline()]
+        os.kill(max(ranks), signal.SIGKILL)
+        told = [process.communicate(timeout=180)[1] for process in started]
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+    assert [process.returncode for process in started] == [0] * agents, told
+    run = Run.open(place)
+    assert run.summary["status"] == "complete"
+    iterations = [line["iteration"] for line in run.metrics]
+    assert iterations == sorted(iterations)  # nothing twice, nothing left out
+    assert verify(place).problems == []
+
+
+def tell(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """What processes that are ended said."""
+    for process in processes:
+        process.kill()
+    return [process.communicate()[1] for process in processes]
