@@ -41,6 +41,11 @@ class Page:
     marks: dict[str, str | None]
     console: list[str]
 
+    @property
+    def sources(self) -> list[str]:
+        """What the pictures of the page show, whoever put them there."""
+        return _Pictures.of(self.dom)
+
     def attributes(self, id_: str) -> dict[str, str | None]:
         """Attributes of the element with this id."""
         return _Elements.of(self.dom)[id_]
@@ -57,6 +62,19 @@ class _Elements(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         known = dict(attrs)
         self.found[known.get("id") or tag] = known
+
+
+class _Pictures(html.parser.HTMLParser):
+    @classmethod
+    def of(cls, dom: str) -> list[str]:
+        parser = cls()
+        parser.found = []
+        parser.feed(dom)
+        return parser.found
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            self.found.append(dict(attrs).get("src") or "")
 
 
 def address(page: Path | str) -> str:

@@ -28,14 +28,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Not a cube, three micrographs, no pixel size, a name full of mark-up."""
     run = build(
-        tmp_path_factory.mktemp("runs") / "<i>odd & 'quoted'",
+        tmp_path_factory.mktemp("runs") / "<i>odd & 'quoted' <img src=x onerror=alert(2)>",
         (24, 40, 33),
         width=(1.5, 2, 3),
         lags=9,
         levels=2,
         separate=True,
         pixel_size=None,
-        source="<script>alert(1)</script>.tif",
+        source="<img src=x onerror=alert(1)>\"'</script><script>alert(1)</script>.tif",
     )
     write_report(run.path)
     return run
@@ -76,8 +76,9 @@ def test_what_is_said(run: Run) -> None:
 
 def test_markup_in_names_is_text(odd: Run) -> None:
     page = own_markup(text(odd))
-    assert "<script>alert" not in page and "<i>odd" not in page
+    assert "<script>alert" not in page and "<i>odd" not in page and "<img src=x" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;.tif" in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page and "&lt;img src=x onerror=alert(2)&gt;" in page
     assert "&lt;i&gt;odd &amp; &#39;quoted&#39;" in page
     assert "Micrograph for planes normal to y" in page
 
@@ -155,6 +156,7 @@ def test_alive_in_a_browser(name: str, request: pytest.FixtureRequest) -> None:
     assert not page.console
     assert page.marks["data-block"] == "12"
     assert page.marks["data-surface"] == "drawn"
+    assert page.sources and all(source.startswith("data:") for source in page.sources)  # no picture called x
 
 
 @pytest.mark.slow

@@ -1,22 +1,18 @@
-"""Readers of files that others may have changed: an answer or one line, never a traceback, a hang or all the memory."""
+"""Runs that others may have changed: an answer or one line, never a traceback, a hang or all the memory."""
 
 from __future__ import annotations
 
 import io
-import resource
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 from faults import no_waiting
-from PIL import Image
+from interrupted import CASES, conduct
+from memory import resident
 from test_checkpoints import mutate
-from test_reconstruct import IMAGE
-from test_resume import CASES, conduct
 
 from mcrdist.config import from_mapping
 from mcrdist.errors import InputError
@@ -24,46 +20,8 @@ from mcrdist.imagefile import read as read_image
 from mcrdist.store.run import Run
 from mcrdist.store.verify import verify
 
-#: What reading a small file may add to the memory of the process.
+#: What reading damaged small files may add to the memory of the process.
 MOST_MEMORY = 2**29
-
-
-def picture(kind: str) -> Callable[[Path], None]:
-    return lambda path: Image.fromarray(IMAGE[:24, :20] * np.uint8(255)).save(path, format=kind)
-
-
-def tiff(path: Path) -> None:
-    tifffile.imwrite(
-        path, IMAGE[:24, :20] * np.uint8(255), resolution=(100, 100), resolutionunit="CENTIMETER"
-    )
-
-
-IMAGES: dict[str, Callable[[Path], Any]] = {
-    "png": picture("png"),
-    "jpg": picture("jpeg"),
-    "bmp": picture("bmp"),
-    "pgm": picture("ppm"),
-    "tif": tiff,
-    "npy": lambda path: np.save(path, IMAGE[:24, :20]),
-}
-
-
-@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("suffix", IMAGES)
-@pytest.mark.filterwarnings("ignore")
-def test_mutated_images(suffix: str, count: int, tmp_path: Path) -> None:
-    path = tmp_path / f"image.{suffix}"
-    IMAGES[suffix](path)
-    whole, random = path.read_bytes(), np.random.default_rng(0)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(count):
-        path.write_bytes(mutate(whole, random))
-        try:
-            read_image(path)
-        except InputError as error:
-            assert str(path) in str(error)
-    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert added * 1024 < MOST_MEMORY
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +47,7 @@ def test_mutated_runs(name: str, count: int, finished: Path, tmp_path: Path) -> 
     shutil.copytree(finished, place)
     whole, random = (place / name).read_bytes(), np.random.default_rng(0)
     wanted = Run.open(finished)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident("VmHWM")
     for _ in range(count):
         changed = mutate(whole, random)
         (place / name).write_bytes(changed)
@@ -108,8 +66,7 @@ def test_mutated_runs(name: str, count: int, finished: Path, tmp_path: Path) -> 
                 read()
             except InputError as error:
                 assert len(str(error)) < 2000
-    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert added * 1024 < MOST_MEMORY
+    assert resident("VmHWM") - before < MOST_MEMORY
 
 
 def test_yaml_that_would_run_code(finished: Path, tmp_path: Path) -> None:

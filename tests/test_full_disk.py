@@ -1,0 +1,104 @@
+"""Disks that fill up, or may not be written to, under a whole run: one line, and the run goes on when there is room."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults import in_child, no_waiting, remount, small_disk
+from interrupted import CASES, conduct, cut_short, same
+
+from mcrdist.__main__ import main
+from mcrdist.errors import InputError
+from mcrdist.store.run import Run
+from mcrdist.store.verify import verify
+from mcrdist.store.volume import Volume
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_waiting(monkeypatch)
+
+
+def command(place: Path, *more: str) -> list[str]:
+    return [
+        "reconstruct", "micrograph.path=synthetic:discs", "volume.size=16", "optimizer.iterations=6",
+        "runtime.threads=1", "run.report=false", "checkpoint.every=0.01s", f"run.dir={place}", *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whenever it does: exit status 2, one line, and with more room the run ends with the bits of a whole one."""
+    assert main(command(tmp_path / "whole")) == 0
+    wanted = Run.open(tmp_path / "whole")
+    capsys.readouterr()
+    with small_disk(tmp_path / "small", "16k"):
+        place = tmp_path / "small" / "run"
+        failed = 0
+        for kilobytes in (*range(16, 400, 24), *range(400, 4000, 200)):
+            remount(place.parent, f"size={kilobytes}k")
+            status = main(command(place, "resume=true"))
+            told = capsys.readouterr()
+            if status == 0:
+                break
+            failed += 1
+            assert status == 2 and told.err.count("\n") == 1, told.err
+            assert "full" in told.err
+            if (place / "volume.zarr" / "zarr.json").exists():
+                assert not Volume.open(place / "volume.zarr").complete
+        assert failed > 3
+        same(Run.open(place), wanted)
+        assert verify(place).problems == []
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A run that was cut short, on a disk that may not be written to."""
+    with small_disk(tmp_path / "disk", "20m"):
+        cut_short(tmp_path / "disk" / "run")
+        remount(tmp_path / "disk", "ro")
+        yield tmp_path / "disk"
+
+
+def test_a_disk_that_may_not_be_written_to(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(read_only / "new")) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and told.startswith("mcrdist: error: run.dir"), told
+    assert "Read-only file system" in told
+    with pytest.raises(InputError, match=r"^run\.dir: .*Read-only file system"):
+        conduct(read_only / "run", resume=True, **CASES["levels"])
+    assert verify(read_only / "run").problems == []
+    remount(read_only, "rw")
+    assert conduct(read_only / "run", resume=True, **CASES["levels"]).summary["status"] == "complete"
+
+
+def test_a_directory_that_may_not_be_written_to(tmp_path: Path) -> None:
+    """By a user who is not the superuser, whom no permissions stop."""
+    place = cut_short(tmp_path / "run")
+
+    def work() -> None:
+        os.setgid(65534)
+        os.setuid(65534)
+        with pytest.raises(InputError, match=r"^run\.dir: .*Permission denied"):
+            conduct(place, resume=True, **CASES["levels"])
+
+    shutil.chown(place, "nobody") if os.getuid() == 0 else None
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        if os.getuid() == 0:
+            for parent in place.parents:
+                if not parent.stat().st_mode & 0o001:
+                    pytest.skip(f"others may not look into {parent}")
+            assert in_child(work) == 0
+        else:
+            with pytest.raises(InputError, match=r"^run\.dir: .*Permission denied"):
+                conduct(place, resume=True, **CASES["levels"])
+    finally:
+        for path in (place, *place.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert verify(place).problems == []

@@ -1,0 +1,113 @@
+"""Readers of what users give: of every mutated file they make a value or one line, soon, and in little memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from memory import resident
+from PIL import Image
+from safetensors.torch import save_file
+from test_checkpoints import mutate
+from test_reconstruct import IMAGE
+
+from mcrdist.config.volumes import VolumeSourceConfig
+from mcrdist.descriptors.correlation import two_point
+from mcrdist.directions import AXES
+from mcrdist.errors import InputError
+from mcrdist.imagefile import read as read_image
+from mcrdist.initial import read_field
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.slab import Slab
+from mcrdist.parallel.threads import Workers
+from mcrdist.store.source import open_source
+from mcrdist.targets.files import read_targets
+from mcrdist.weightfile import load as load_weights
+
+#: What reading damaged small files may add to the memory of the process, and the seconds that one may take.
+MOST_MEMORY, MOST_SECONDS = 2**29, 10.0
+
+SMALL = IMAGE[:24, :20] * np.uint8(255)
+VOXELS = np.random.default_rng(0).integers(0, 2, (5, 6, 7)).astype(np.uint8)
+TENSORS = {"conv1_1.weight": torch.zeros(4, 3, 3, 3), "conv1_1.bias": torch.ones(4)}
+
+
+def picture(kind: str) -> Callable[[Path], None]:
+    return lambda path: Image.fromarray(SMALL).save(path, format=kind)
+
+
+def tiff(path: Path) -> None:
+    tifffile.imwrite(path, SMALL, resolution=(100, 100), resolutionunit="CENTIMETER")
+
+
+def statistics(path: Path) -> None:
+    s2 = two_point(IMAGE[None, :24, :24].astype(float), 5, True)[0]
+    np.save(path, np.concatenate([s2[::-1, :0:-1], s2], axis=1))
+
+
+def targets(path: Path) -> None:
+    arrays: dict[str, Any] = {"lags": 4, "periodic": 0}
+    for axis in AXES:
+        arrays |= {f"{axis}/micrograph": IMAGE[:24, :24], f"{axis}/phase": 1, f"{axis}/source": "a.tif"}
+    np.savez(path, **arrays)
+
+
+def voxels(path: Path) -> None:
+    source = open_source(VolumeSourceConfig(path=str(path)))
+    for start in range(min(source.shape[0], 20)):
+        if np.prod(source.shape[1:]) < 2**26:
+            source.read(start, start + 1)
+
+
+def field(path: Path) -> None:
+    slab = Slab((5, 6, 7), Comm.start("cpu"), Workers(1))
+    read_field(str(path), slab, slab.comm)
+
+
+FORMATS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
+    "image.png": (picture("png"), read_image),
+    "image.jpg": (picture("jpeg"), read_image),
+    "image.bmp": (picture("bmp"), read_image),
+    "image.pgm": (picture("ppm"), read_image),
+    "image.tif": (tiff, read_image),
+    "image.npy": (lambda path: np.save(path, SMALL), read_image),
+    "targets.npz": (targets, lambda path: read_targets(str(path), "target.path")),
+    "pymks.npy": (statistics, lambda path: read_targets(str(path), "target.path")),
+    "field.npy": (lambda path: np.save(path, VOXELS / 2), field),
+    "voxels.npy": (lambda path: np.save(path, VOXELS), voxels),
+    "voxels.tif": (lambda path: tifffile.imwrite(path, VOXELS, photometric="minisblack"), voxels),
+    "weights.safetensors": (lambda path: save_file(TENSORS, path), load_weights),
+    "weights.pth": (lambda path: torch.save(TENSORS, path), load_weights),
+}
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.filterwarnings("ignore")
+def test_mutated_files(name: str, count: int, tmp_path: Path) -> None:
+    path = tmp_path / name
+    write, read = FORMATS[name]
+    write(path)
+    if not name.startswith("weights"):
+        read(path)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    before, slowest, refused = resident("VmHWM"), 0.0, 0
+    for _ in range(count):
+        path.write_bytes(mutate(whole, random))
+        began = time.perf_counter()
+        try:
+            read(path)
+        except InputError as error:
+            refused += 1
+            assert path.name in str(error)
+        slowest = max(slowest, time.perf_counter() - began)
+    assert resident("VmHWM") - before < MOST_MEMORY
+    assert slowest < MOST_SECONDS
+    assert refused
+    print(f"{name}: {count} mutated, {refused} refused, {slowest:.2f} s at most")
