@@ -1,4 +1,15 @@
-"""Errors that a person can act on."""
+"""Errors that a person can act on, and those that libraries raise on damaged files."""
+
+import struct
+import tokenize
+import zipfile
+import zlib
+
+#: What NumPy and its libraries raise on a file that is damaged, or claims absurd sizes.
+UNREADABLE = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, zlib.error, struct.error, KeyError, IndexError,
+    TypeError, OverflowError, RuntimeError, MemoryError, tokenize.TokenError, SyntaxError,
+)  # fmt: skip
 
 
 class InputError(ValueError):

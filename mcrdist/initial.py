@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.errors import InputError
+from mcrdist.errors import UNREADABLE, InputError
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.store.volume import Volume
@@ -76,7 +76,7 @@ def _read(path: Path, slab: Slab, channels: int) -> list[Tensor]:
 def _numbers(path: Path, where: str) -> NDArray[Any]:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as problem:
+    except UNREADABLE as problem:
         raise InputError(f"{where}: expected an npy file with numbers ({problem})") from problem
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "buif":
         raise InputError(f"{where}: expected an npy file with numbers, found something else")

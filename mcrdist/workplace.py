@@ -90,15 +90,21 @@ class Workplace:
     def _fill(self, fill: Callable[[Path], None]) -> None:
         RunDirectory.claim(self.path)
         self._lock = self._lock or Lock(self.path)
+        self._tidy()
         fill(self.path)
         checksums.seal(self.path, finished=False)
+
+    def _tidy(self) -> None:
+        """Remove what a kill left half written: our own files, and those of the library that writes the volume."""
+        with writing(self.path):
+            for path in (*self.path.glob(".*.tmp"), *(self.path / VOLUME).rglob("*.partial")):
+                path.unlink(missing_ok=True)
 
     def _reopen(self, fill: Callable[[Path], None], targets: Mapping[str, Any]) -> None:
         run = RunDirectory(self.path)
         generations = Generations(self.path / DIRECTORY)
         with writing(self.path):
-            for path in self.path.glob(".*.tmp"):
-                path.unlink()
+            self._tidy()
             generations.tidy()
             if not (self.path / CHECKSUMS).exists() and not generations.list():
                 # Killed while it got ready: there is nothing yet to go on with.

@@ -12,8 +12,10 @@ from test_reconstruct import IMAGE, three_phases
 
 from mcrdist import record
 from mcrdist.config import from_mapping
+from mcrdist.errors import InputError
 from mcrdist.reconstruct import reconstruct
 from mcrdist.store.run import Run
+from mcrdist.store.volume import Volume
 
 #: After every iteration.
 OFTEN = {"every": "0.000001s"}
@@ -102,6 +104,15 @@ def complete(place: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         no_waiting(patch)
         return conduct(place, **CASES["levels"]).path
+
+
+def has_result(run: Path) -> bool:
+    """Whether there is a volume that claims to be the result; one that is half made is refused in a line."""
+    try:
+        return Volume.open(run / "volume.zarr").complete
+    except InputError as error:
+        assert "\n" not in str(error)
+        return False
 
 
 def everything(run: Path) -> list[Path]:

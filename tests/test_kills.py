@@ -10,17 +10,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 from faults import Crash, in_child, no_waiting
-from interrupted import CASES, OFTEN, conduct, same
+from interrupted import OFTEN, conduct, has_result, same
 from ranks import free_port, own_environment
 
 from mcrdist.store.run import Run
 from mcrdist.store.verify import verify
-from mcrdist.store.volume import Volume
 
 
 @pytest.fixture(autouse=True)
@@ -47,33 +47,43 @@ def test_killed_at_random_times(kills: int, tmp_path: Path, request: pytest.Fixt
             shutil.rmtree(place)
             continue
         survived += 1
-        if (place / "volume.zarr" / "zarr.json").exists() and Volume.open(place / "volume.zarr").complete:
+        if has_result(place):
             np.testing.assert_array_equal(Run.open(place).phase, wanted.phase)
     print(f"survived {survived} kills of {kills}, {finished} runs finished")
 
 
+#: Two levels, all stages, few iterations.
+SHORT: dict[str, Any] = {
+    "levels": {"count": 2},
+    "initial": "noise",
+    "volume": {"size": 16},
+    "optimizer": {"iterations": 2, "binarize_iterations": 1, "flip_rounds": 2},
+}
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_at_every_step_on_the_disk(tmp_path: Path) -> None:
     """Of a whole run: in every write, after every sync, before and after every rename, the libraries' too."""
-    wanted = conduct(tmp_path / "whole", **CASES["levels"])
+    wanted = conduct(tmp_path / "whole", **SHORT)
     place, kills = tmp_path / "cut", 0
     while True:
         step = kills + 1
 
         def crashing(step: int = step) -> None:
             Crash(step, libraries=True)
-            conduct(place, **CASES["levels"])
+            conduct(place, **SHORT)
 
         status = in_child(crashing)
         assert status in (0, -9)
         if status == 0:
             break
         kills += 1
-        if (place / "volume.zarr" / "zarr.json").exists() and Volume.open(place / "volume.zarr").complete:
+        if has_result(place):
             np.testing.assert_array_equal(Run.open(place).phase, wanted.phase)
-        same(conduct(place, resume=True, **CASES["levels"]), wanted)
+        same(conduct(place, resume=True, **SHORT), wanted)
         assert verify(place).problems == []
-        assert not [path for path in place.rglob(".*")], "leftovers"
+        assert not [*place.rglob(".*"), *place.rglob("*.partial")], "leftovers"
         shutil.rmtree(place)
     assert kills > 60
     print(f"survived {kills} kills of {kills}")

@@ -11,10 +11,6 @@ import json
 import math
 import os
 import platform
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +21,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mcrdist.errors import InputError
+from mcrdist.errors import UNREADABLE, InputError
 from mcrdist.store import disk
 from mcrdist.store.checksums import checksum
 from mcrdist.store.lock import LOCK, check
@@ -339,13 +335,6 @@ class Run:
         return data if isinstance(data, dict) else {}
 
 
-#: What NumPy and its libraries raise on a file that is damaged, or claims absurd sizes.
-_UNREADABLE = (
-    OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, zlib.error, struct.error, KeyError,
-    RuntimeError, MemoryError, tokenize.TokenError, SyntaxError,
-)  # fmt: skip
-
-
 def load_npz(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an npz file; objects are refused, since reading them would run code.
 
@@ -357,5 +346,5 @@ def load_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: expected NumPy arrays in an .npz file ({error})") from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcrdist.config.volumes import VolumeSourceConfig
-from mcrdist.errors import InputError
+from mcrdist.errors import UNREADABLE, InputError
 from mcrdist.store.metadata import long_unit
 from mcrdist.store.omezarr import is_zarr, read_image
 from mcrdist.store.run import Run
@@ -105,7 +105,7 @@ class Source:
         """
         try:
             return np.ascontiguousarray(self.array[selection], dtype=self.dtype)
-        except (RuntimeError, ValueError, OSError) as error:
+        except UNREADABLE as error:
             raise InputError(
                 f"{self.path}: expected voxels, found a damaged part ({error}); restore the file from a copy"
             ) from error

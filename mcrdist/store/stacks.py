@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from mcrdist.errors import InputError
+from mcrdist.errors import UNREADABLE, InputError
 from mcrdist.imagefile import pixel_size, plane_distance
 
 Sizes = tuple[float, float, float]
@@ -41,7 +41,7 @@ def read_npy(path: Path) -> Any:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         kind = array.dtype.kind
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: expected an OME-Zarr image, a TIFF stack or npy ({error})") from error
     if array.ndim != 3 or kind not in "buif":
         raise InputError(
@@ -60,15 +60,25 @@ def read_tiff(path: Path) -> tuple[Any, Sizes, str | None]:
     InputError
         No single volume of one grey channel.
     """
+    try:
+        return _stack_of(path)
+    except InputError:
+        raise
+    except (*UNREADABLE, tifffile.TiffFileError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"{path}: expected a TIFF stack, found a damaged file ({told})") from error
+
+
+def _stack_of(path: Path) -> tuple[Any, Sizes, str | None]:
     if path.is_dir():
         files = _slices(path)
-        with _tiff(files[0]) as tiff:
+        with tifffile.TiffFile(files[0]) as tiff:
             page = tiff.pages.first
             size = pixel_size(tiff)
             array: Any = _Files(files, page.shape, page.dtype)
         _check(path, array.shape, array.dtype)
         return (array, *_sizes(None, size))
-    with _tiff(path) as tiff:
+    with tifffile.TiffFile(path) as tiff:
         series = tiff.series[0]
         shape = tuple(n for axis, n in zip(series.axes, series.shape, strict=True) if n > 1 or axis in "YX")
         _check(path, shape, series.dtype)
@@ -77,13 +87,6 @@ def read_tiff(path: Path) -> tuple[Any, Sizes, str | None]:
         stored = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
     array = _Pages(path, shape, series.dtype) if offset is None else _Mapped(path, offset, shape, stored)
     return array, sizes, unit
-
-
-def _tiff(path: Path) -> tifffile.TiffFile:
-    try:
-        return tifffile.TiffFile(path)
-    except (OSError, tifffile.TiffFileError, ValueError) as error:
-        raise InputError(f"{path}: expected a TIFF stack, found a damaged file ({error})") from error
 
 
 def _sizes(depth: float | None, pixel: tuple[float, float] | None) -> tuple[Sizes, str | None]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcrdist.descriptors.base import Floats
-from mcrdist.errors import InputError
+from mcrdist.errors import UNREADABLE, InputError
 
 #: By how much numbers may miss what they must be, for files written in single precision.
 TOLERANCE = 1e-5
@@ -81,7 +81,7 @@ def read_array(path: Path) -> NDArray[Any]:
     """
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as problem:
+    except UNREADABLE as problem:
         raise InputError(f"{path}: expected an npy file with numbers ({problem})") from problem
     return np.asarray(array)
 
