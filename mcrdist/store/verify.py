@@ -69,8 +69,8 @@ def _check_volume(path: Path, found: Findings) -> None:
                 f"{volume.path}: expected the volume of a finished run, found it marked incomplete"
             )
         for image in _IMAGES:
-            for number, array in enumerate(_datasets(volume, image)):
-                _check_chunks(volume, array, found, whole=found.finished and number == 0)
+            for array in _datasets(volume, image):
+                _check_chunks(volume, array, found, whole=found.finished)
     except InputError as error:
         found.problems.append(str(error))
     except Exception as error:  # a library's complaint about metadata has any type
