@@ -13,11 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcrdist.analysis.drawing import svg
+from mcrdist.analysis.growing import growth
 from mcrdist.analysis.material import AXES, Phase, phases
 from mcrdist.analysis.pictures import COLOURS
 from mcrdist.analysis.report import write as write_report
 from mcrdist.analysis.volume import held, image
 from mcrdist.analysis.volume.clusters import Clusters, join
+from mcrdist.analysis.volume.effective import content as effective_content
+from mcrdist.analysis.volume.effective import effective
+from mcrdist.analysis.volume.effective import rows as effective_rows
+from mcrdist.analysis.volume.parts import (
+    FEWEST,
+    cube_tasks,
+    cubes,
+    default_edges,
+    look_at_part,
+    middle_tasks,
+)
 from mcrdist.analysis.volume.pores import Distances
 from mcrdist.analysis.volume.survey import Survey, block_tasks, look_at_block, survey, tasks
 from mcrdist.analysis.volume.table import Row, as_csv, rows
@@ -43,12 +56,15 @@ class Analysis:
     path : Path
         The directory with ``analysis.json`` and ``analysis.csv``.
     rows : list of Row
+    answers : list of str
+        Of each phase whether the volume is representative, in words.
     report : Path or None
         The run's report, which has a section more.
     """
 
     path: Path
     rows: list[Row]
+    answers: list[str]
     report: Path | None = None
 
     def lines(self) -> list[str]:
@@ -58,7 +74,7 @@ class Analysis:
             beside = "" if row.micrograph is None else f"  micrograph {number(row.micrograph)}"
             name = f"phase {row.phase}  {row.statistic} {row.direction}".rstrip()
             out.append(f"{name:<60}{number(row.value)} {row.unit}".rstrip() + beside)
-        return out
+        return out + self.answers
 
 
 def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: None) -> Analysis:
@@ -82,6 +98,7 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
         raise InputError(f"{source.path}: expected a volume of 4 voxels a side, found {source.shape}")
     run = None if config.volume.run is None else Run.open(config.volume.run)
     directory = _directory(config, source)
+    edges = _edges(config, source)
     targets = run.targets if run is not None and config.volume.level == 0 else {}
     lags = min(config.lags or min(_LAGS, int(targets.get("lags", _LAGS))), min(source.shape) // 2)
     found: list[Row] = []
@@ -93,6 +110,11 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
         others = {} if run is None else _others(config.volume, run, source, client, say)
         for phase in _phases(config.volume, run):
             wanted = _wanted(targets, phase)
+            given = (config.volume, source, phase.label)
+            boxes = middle_tasks(*given, config.middle, config.transport)
+            cut = cube_tasks(*given, config.transport, edges, config.parts.samples)
+            looked = list(in_order(client, f"phase {phase.label} boxes")(look_at_part, boxes + cut))
+            whole = effective(looked[: len(boxes)], looked[len(boxes) :], source.shape)
             todo = tasks(config.volume, source, phase.label, lags, wanted)
             one = survey(source, todo, in_order(client, f"phase {phase.label}"))
             if not one.functionals["volume_fraction"]:
@@ -113,7 +135,14 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
             ]
             found += rows(phase.label, one, parts, pores, source.voxel_size, unit, beside, norms, paths)
             curves[str(phase.label)] = _curves(one, parts, pores, norms, paths, asked)
-    content = {
+            found += effective_rows(phase.label, whole, unit)
+            curves[str(phase.label)]["representative"] = effective_content(whole)
+            if whole.unfinished:
+                say(
+                    f"warning  {whole.unfinished} diffusivities of phase {phase.label} have not converged in "
+                    f"{config.transport.iterations} iterations; raise transport.iterations"
+                )
+    content: dict[str, Any] = {
         "volume": str(config.volume.run or config.volume.path),
         "shape": list(source.shape),
         "voxel_size": list(source.voxel_size),
@@ -123,14 +152,25 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
         "rows": [asdict(row) for row in found],
         "phases": curves,
     }
+    _write(directory, content, found)
+    report = None
+    if run is not None and directory == run.path / ANALYSIS and (run.path / REPORT).is_file():
+        report = write_report(run.path)
+    answers = {label: own["representative"]["headline"] for label, own in curves.items()}
+    return Analysis(directory, found, [f"phase {k}  {said}" for k, said in answers.items() if said], report)
+
+
+def _write(directory: Path, content: Mapping[str, Any], found: Sequence[Row]) -> None:
+    """The files of an analysis."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(finite(content), indent=1, ensure_ascii=False) + "\n"
     write_atomically(directory / "analysis.json", text.encode(), "output.dir")
     write_atomically(directory / "analysis.csv", as_csv(found).encode(), "output.dir")
-    report = None
-    if run is not None and directory == run.path / ANALYSIS and (run.path / REPORT).is_file():
-        report = write_report(run.path)
-    return Analysis(directory, found, report)
+    for label, own in content["phases"].items():
+        figure = growth(own["representative"], content["unit"])
+        if figure is not None:
+            picture = svg(figure).content("svg")
+            write_atomically(directory / f"representative-{label}.svg", picture, "output.dir")
 
 
 def _others(
@@ -161,6 +201,21 @@ def _directory(config: AnalyzeConfig, source: Source) -> Path:
             f"output.dir: expected a new or empty directory, found {path}; choose another or move it away"
         )
     return path
+
+
+def _edges(config: AnalyzeConfig, source: Source) -> tuple[int, ...]:
+    """Edges of the cubes to cut out; of each, the volume has enough."""
+    if config.parts.edges is None:
+        return default_edges(source.shape, config.middle.edge)
+    for edge in config.parts.edges:
+        count = len(cubes(source.shape, edge, config.parts.samples))
+        if count < FEWEST:
+            nz, ny, nx = source.shape
+            raise InputError(
+                f"parts.edges: expected edges of which the volume has {FEWEST} cubes side by side, found {edge}, of "
+                f"which there are {count} in {nz} x {ny} x {nx} voxels"
+            )
+    return tuple(sorted(set(config.parts.edges)))
 
 
 def _phases(config: VolumeSourceConfig, run: Run | None) -> Sequence[Phase]:

@@ -21,6 +21,7 @@ from mcrdist.analysis.volume.lags import correlation, pair_counts, ranges
 from mcrdist.analysis.volume.minkowski import configurations, directions, functionals
 from mcrdist.analysis.volume.pores import Distances, distances
 from mcrdist.analysis.volume.prescribed import repetition
+from mcrdist.analysis.volume.thickness import local_radius, thickness
 
 
 def wrapped(volume: np.ndarray) -> np.ndarray:
@@ -104,6 +105,51 @@ def test_distances_do_not_depend_on_the_blocks(periodic: bool) -> None:
         assert found.mean == pytest.approx(wanted.mean()) and found.largest == pytest.approx(wanted.max())
     full = measured(np.ones((6, 6, 6), bool), (3, 6, 6), size, periodic)
     assert np.isnan(full.mean)
+
+
+def test_distances_are_distributed_as_porespy_finds() -> None:
+    """It counts from the centres of voxels outside, half a voxel more."""
+    metrics, edt = pytest.importorskip("porespy.metrics"), pytest.importorskip("edt")
+    volume = phase((24, 22, 20), 2.5, 0.6)
+    found = measured(volume, (12, 22, 20), (1, 1, 1), False)
+    edges = np.arange(0.5, 0.5 + 0.5 * len(np.trim_zeros(found.counts, "b")) + 0.25, 0.5)
+    theirs = metrics.pore_size_distribution(edt.edt(volume, black_border=False), bins=edges, log=False)
+    shares = np.trim_zeros(found.counts, "b") / volume.sum()
+    assert np.allclose(shares, theirs.pdf * theirs.bin_widths, atol=1e-6)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.7])
+def test_local_thickness_is_that_of_porespy(fraction: float) -> None:
+    filters = pytest.importorskip("porespy.filters")
+    volume = phase((24, 22, 20), 2.0, fraction)
+    theirs = filters.local_thickness(volume, method="dt")
+    assert np.array_equal(local_radius(volume, (1, 1, 1))[volume], theirs[volume])
+
+
+def test_local_thickness_by_brute_force() -> None:
+    """Voxels that are not cubes: every sphere around every voxel."""
+    volume, size = phase((9, 10, 8), 1.2, 0.6), np.array([2.0, 1.0, 1.0])
+    points = np.indices(volume.shape).reshape(3, -1).T * size
+    inside = volume.ravel()
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    reach = apart[:, ~inside].min(1)
+    wanted = np.zeros(len(points))
+    for radius in range(1, int(reach.max()) + 1):
+        centres = inside & (reach >= radius)
+        wanted[(apart[:, centres] < radius).any(1)] = radius
+    assert np.array_equal(local_radius(volume, tuple(size)).ravel(), wanted)
+
+
+def test_thickness_of_layers_and_of_a_sphere() -> None:
+    layers = np.zeros((24, 8, 8), bool)
+    layers[4:9] = layers[14:15] = True  # five voxels, and one
+    found = thickness(layers, (0.5, 0.5, 0.5))
+    assert found.mean == pytest.approx((5 * 2.5 + 0.5) / 6) and found.median == 2.5
+    assert found.counts == [0, 64, 0, 320]
+    sphere = ((np.indices((48,) * 3) - 23.0) ** 2).sum(0) < 20**2
+    assert thickness(sphere, (1, 1, 1)).median == pytest.approx(40, abs=2)
+    for nothing in (np.zeros((4, 4, 4), bool), np.ones((4, 4, 4), bool)):
+        assert np.isnan(thickness(nothing, (1, 1, 1)).mean)
 
 
 def brute_chords(line: np.ndarray, periodic: bool) -> list[tuple[int, bool]]:

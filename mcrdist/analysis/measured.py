@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mcrdist.analysis.drawing import WANTED, Picture, pen, style, svg
+from mcrdist.analysis.growing import growth
 from mcrdist.analysis.material import AXES
 from mcrdist.errors import InputError
 
@@ -53,6 +54,9 @@ def section(content: Mapping[str, Any]) -> dict[str, Any]:
                 "groups": _groups([row for row in content["rows"] if str(row["phase"]) == label]),
                 "errors": _distribution(curves["errors"]),
                 "paths": _paths(label, curves),
+                "representative": _representative(
+                    label, curves.get("representative"), content.get("unit", "voxel")
+                ),
             }
             for label, curves in content["phases"].items()
         ],
@@ -100,6 +104,19 @@ def _distribution(errors: Mapping[str, Mapping[str, list[float]]]) -> list[dict[
         for axis, named in errors.items()
         for name, values in named.items()
     ]
+
+
+def _representative(label: str, found: Mapping[str, Any] | None, unit: str) -> dict[str, Any] | None:
+    """The answer in words and the figure; None where no cubes were cut out."""
+    figure = None if found is None else growth(found, unit)
+    if found is None or figure is None:
+        return None
+    return {
+        "figure": svg(figure, f"representative-phase-{label}"),
+        "headline": found["headline"],
+        "sentences": [one["words"] for one in found["answers"]],
+        "middle": found["middle"],
+    }
 
 
 def _paths(label: str, curves: Mapping[str, Any]) -> Picture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcrdist.config.kinds import boolean, choice, integer, number, text
+from mcrdist.config.kinds import boolean, choice, integer, number, some_integers, text
 from mcrdist.config.micrograph import UNITS
 from mcrdist.config.schema import INVALID, Check, Section, checks_of, section, setting, show
 from mcrdist.errors import InputError
@@ -78,11 +78,39 @@ class DaskConfig:
 
 
 @dataclass(frozen=True)
+class MiddleConfig:
+    """A box in the middle of the volume, for what is too costly for the whole of it."""
+
+    edge: int | None = setting(integer(4, optional=True, example="128"), 128)
+    thickness: bool = setting(boolean(), True)
+
+
+@dataclass(frozen=True)
+class TransportConfig:
+    """Effective diffusivity and tortuosity factor by TauFactor."""
+
+    enabled: bool = setting(boolean(), True)
+    iterations: int = setting(integer(200), 10000)
+    convergence: float = setting(number(maximum=0.5, above=0), 0.01)
+
+
+@dataclass(frozen=True)
+class PartsConfig:
+    """Cubes cut out of the volume, whose scatter tells whether it is representative."""
+
+    edges: tuple[int, ...] | None = setting(some_integers(4, optional=True, example="[16,32,64]"), None)
+    samples: int = setting(integer(4, 4096), 8)
+
+
+@dataclass(frozen=True)
 class AnalyzeConfig:
     """What `mcrdist analyze` needs."""
 
     volume: VolumeSourceConfig
     dask: DaskConfig = DaskConfig()
+    middle: MiddleConfig = MiddleConfig()
+    transport: TransportConfig = TransportConfig()
+    parts: PartsConfig = PartsConfig()
     lags: int | None = None
     dir: str | None = None
 
@@ -165,7 +193,15 @@ def _build_analyze(given: dict[str, Any], key: str) -> AnalyzeConfig:
             "volume.image: expected phase, found field; labels are analysed, not the relaxed field"
         )
     output = given.get("output", {})
-    return AnalyzeConfig(volume, given.get("dask", DaskConfig()), given.get("lags"), output.get("dir"))
+    return AnalyzeConfig(
+        volume,
+        given.get("dask", DaskConfig()),
+        given.get("middle", MiddleConfig()),
+        given.get("transport", TransportConfig()),
+        given.get("parts", PartsConfig()),
+        given.get("lags"),
+        output.get("dir"),
+    )
 
 
 ANALYZE = Section(
@@ -174,6 +210,9 @@ ANALYZE = Section(
         "volume": volume_section(),
         "lags": integer(1, optional=True, example="32"),
         "dask": section(DaskConfig),
+        "middle": section(MiddleConfig),
+        "transport": section(TransportConfig),
+        "parts": section(PartsConfig),
         "output": Section(
             {"dir": text("the path of a new directory", optional=True, example="analysis")},
             lambda given, key: given,
