@@ -4,6 +4,7 @@
     python benchmarks/table.py                  README.md has the tables of benchmarks/results.jsonl
     python benchmarks/table.py --check          exit status 1 if it has not
     python benchmarks/table.py --print quality  a table alone
+    python benchmarks/table.py --readme docs/truth.md   the same for another page
 
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->`. It has a row for each line with that name as its
 "benchmark", the last one where several are of the same thing.
@@ -55,7 +56,60 @@ def amount(size: float) -> str:
     raise AssertionError
 
 
+def errors(values: Sequence[float | None]) -> str:
+    """Relative errors along z, y, x, and of the mean."""
+    *axes, mean = ["-" if value is None else f"{value:+.1%}" for value in values]
+    return f"{mean} ({', '.join(axes)})"
+
+
+def settings(given: str) -> str:
+    """As on the command line."""
+    return f"`{given}`" if given else "default"
+
+
+#: Statistics of a true volume, of its reconstruction and of a random field; see truth.py.
+_TRUTH = Table(
+    ("phase", "statistic", "direction"),
+    [
+        Column("phase", "phase"),
+        Column("statistic", "statistic"),
+        Column("along", "direction"),
+        Column("truth", "truth", "{:.3g}"),
+        Column("its boxes' scatter", "scatter", "{:.2g}"),
+        Column("ours", "ours", "{:.3g}"),
+        Column("Gaussian", "gaussian", "{:.3g}"),
+        Column("nearer", "nearer"),
+    ],
+)
+
 TABLES = {
+    "truth_ketton": _TRUTH,
+    "truth_separator_rods": _TRUTH,
+    "truth": Table(
+        ("volume", "size", "coarsen", "settings"),
+        [
+            Column("volume", "volume"),
+            Column("voxels", "size", "{}³"),
+            Column("settings", "settings", settings),
+            Column("nearer than the random field on", "nearer"),
+            Column("of", "of"),
+            Column("share", "share", "{:.0%}"),
+            Column("time", "seconds", "{:.0f} s"),
+        ],
+    ),
+    "truth_flow": Table(
+        ("volume", "size", "phase", "settings"),
+        [
+            Column("volume", "volume"),
+            Column("voxels", "size", "{}³"),
+            Column("settings", "settings", settings),
+            Column("phase", "phase"),
+            Column("ours, mean (z, y, x)", "ours", errors),
+            Column("Gaussian, mean (z, y, x)", "gaussian", errors),
+            Column("true boxes of our volume fraction", "by_fraction", "{:+.1%}"),
+            Column("scatter of true boxes", "scatter", "{:.1%}"),
+        ],
+    ),
     "quality": Table(
         ("micrograph", "size"),
         [

@@ -8,17 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 
 def run(root: Path, *command: str) -> dict[str, Any]:
+    (facts,) = run_all(root, *command)
+    return facts
+
+
+def run_all(root: Path, *command: str) -> list[dict[str, Any]]:
     result = subprocess.run(
         [sys.executable, *command], cwd=root, capture_output=True, text=True, timeout=240, check=False
     )
     assert result.returncode == 0, result.stderr
-    (line,) = result.stdout.strip().splitlines()
-    facts: dict[str, Any] = json.loads(line)
-    return facts
+    return [json.loads(line) for line in result.stdout.strip().splitlines()]
 
 
 def test_evaluation(root: Path) -> None:
@@ -54,3 +58,31 @@ def test_analysis(root: Path) -> None:
     pytest.importorskip("distributed")
     facts = run(root, "benchmarks/analysis.py", "--sizes", "32")
     assert facts["size"] == 32 and facts["seconds"] > 0 and facts["memory"] > 0
+
+
+@pytest.mark.slow
+def test_truth(root: Path, micrographs_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("taufactor")
+    volumes = micrographs_dir.parent / "volumes"
+    if not (volumes / "ketton.zip").is_file():
+        pytest.skip("no volumes")
+    small = ("--only", "ketton", "--coarsen", "8", "--size", "16", "--keep", str(tmp_path))
+    *lines, total, solid, pores = run_all(
+        root, "benchmarks/truth.py", *small, "--", "optimizer.iterations=20"
+    )
+    assert total["benchmark"] == "truth" and total["boxes"] == [8, 1, 1]
+    named = {(line["phase"], line["statistic"], line["direction"]): line for line in lines}
+    assert len(named) == len(lines) > 50
+    counts = [line["nearer"] for line in lines]
+    assert (total["nearer"], total["of"]) == (counts.count("ours"), len(counts) - counts.count("-"))
+    for line in lines:
+        if line["nearer"] != "-" and None not in (line["ours"], line["gaussian"], line["truth"]):
+            apart = [abs(line[who] - line["truth"]) for who in ("ours", "gaussian")]
+            assert (apart[0] < apart[1]) == (line["nearer"] == "ours")
+    flow = [named["solid", "effective diffusivity", axis] for axis in "zyx"]
+    assert [line["ours"] / line["truth"] - 1 for line in flow] == pytest.approx(solid["ours"][:3], abs=1e-3)
+    assert named["solid", "E(S2 in space)", ""]["truth"] == 0
+    assert pores["phase"] == "pores" and len(pores["ours"]) == 4
+    # The micrographs are the true volume's planes.
+    z, y, x = (np.load(tmp_path / "ketton" / f"plane_{axis}.npy") for axis in "zyx")
+    assert np.array_equal(z[16], y[16]) and np.array_equal(z[:, 16], x[16]) and z.shape == (32, 32)

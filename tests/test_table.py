@@ -94,8 +94,10 @@ def test_bad_results_change_nothing(root: Path, files: tuple[Path, Path], result
     assert readme.read_text() == TEXT
 
 
-def test_readme_has_the_tables_of_the_results(root: Path) -> None:
-    assert table(root, "--check").returncode == 0, "run python benchmarks/table.py"
+@pytest.mark.parametrize("page", ["README.md", "docs/truth.md"])
+def test_pages_have_the_tables_of_the_results(root: Path, page: str) -> None:
+    done = table(root, "--check", "--readme", str(root / page))
+    assert done.returncode == 0, f"run python benchmarks/table.py --readme {page}"
 
 
 def test_the_planned_table_is_what_plan_says(root: Path) -> None:
