@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 SERIAL := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type layers weights pytest quick format bench clean
+.PHONY: help install demo test lint type layers weights pytest quick format notebooks docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -58,10 +58,16 @@ format: install  ## put the files into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+notebooks: install  ## execute the notebooks: each .py becomes an .ipynb with its results (some minutes)
+	$(BIN)/python notebooks/make.py
+
+docs: install  ## build the documentation site into site/; a broken link is an error
+	$(BIN)/mkdocs build --strict
+
 bench: install  ## the benchmarks of README.md, one JSON line each
 	@for script in $(filter-out benchmarks/table.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python "$$script" || exit 1; done
 
 clean:  ## remove everything that can be made again, but no run
-	rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) build dist site .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
