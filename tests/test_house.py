@@ -45,7 +45,8 @@ def test_readme_lists_every_setting_with_its_default() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    references = re.findall(r"^\[\w+\]: (\S+)$", text, flags=re.MULTILINE)
+    for target in re.findall(r"\]\(([^)]+)\)", text) + references:
         if target.startswith("#"):
             headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
             assert target[1:] in {heading.lower().replace(" ", "-") for heading in headings}
