@@ -20,7 +20,14 @@ class Functions(griffe.Extension):
             return
         assert not isinstance(pkg.filepath, list)
         code = pkg.filepath.read_text(encoding="utf-8")
-        functions = griffe.visit("functions", pkg.filepath, code)
+        functions = griffe.visit(
+            "functions",
+            pkg.filepath,
+            code,
+            docstring_parser=loader.docstring_parser,
+            docstring_options=loader.docstring_options,
+        )
+        functions.docstring = None  # that of the package
         for function in functions.functions.values():
             if function.docstring is not None:  # the roles of another markup
                 function.docstring.value = re.sub(r":(func|class|meth):", "", function.docstring.value)

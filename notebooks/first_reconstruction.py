@@ -138,7 +138,7 @@ corners = [
 ]
 pieces = np.stack([micrograph[row : row + SIZE, column : column + SIZE] for row, column in corners])
 wanted = run.targets["z/s2"]
-lags = int(run.targets["lags"])
+lags = wanted.shape[1] - 1
 scatter = np.linalg.norm(two_point(pieces.astype(float), lags, False) - wanted, axis=(1, 2)) / np.linalg.norm(
     wanted
 )

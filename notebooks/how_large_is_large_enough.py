@@ -224,8 +224,8 @@ for side in (64, 128, 256, 512, 1024):
 #
 # ## And a reconstruction?
 #
-# Its planes are all held to one target (Eq. 4), so its pieces differ *less* than those of the material. Here is one,
-# beside pieces of the true volume as large:
+# Its planes are all held to one target (Eq. 4 of Seibert et al. 2022), so its pieces differ *less* than those of the
+# material. Here is one, beside pieces of the true volume as large:
 
 # %%
 edge = max(16, SIZE // 4)

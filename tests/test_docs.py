@@ -79,6 +79,7 @@ def test_docstrings(site: Path) -> None:
     page = (site / "api.html").read_text(encoding="utf-8")
     assert "----------" not in page, "a section of a numpy docstring was not recognised"
     assert ":func:" not in page
+    assert re.search(r"<td>\s*<code>\*overrides</code>", page), "no table of parameters"
     for title in ("Parameters:", "Returns:", "Raises:", "Attributes:"):
         assert title in page
     for name in ("reconstruct", "characterize", "analyze", "export", "plan", "sweep", "verify"):
