@@ -39,9 +39,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _page(path: Path) -> tuple[str, dict[str, bytes]]:
     """A notebook as Markdown, and its pictures by name."""
     notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["language_info"] = {"name": "python"}  # which the exporter colours code by
     resources: dict[str, Any] = {"unique_key": path.stem, "output_files_dir": path.stem}
     text, resources = MarkdownExporter().from_notebook_node(notebook, resources)
-    # What a cell prints comes as an indented block, which a list before it would swallow.
+    # Links that are right in the repository, where the documents lie beside the notebooks.
     return text.replace("](../docs/", "](../"), resources["outputs"]
 
 
