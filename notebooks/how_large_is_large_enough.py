@@ -62,8 +62,8 @@ volume = np.load(out / "volume.npy", mmap_mode="r")  # on disk: pieces of it are
 tutorial.cubes({f"{SIZE}³ voxels": volume}, side=3.8)
 
 # %% [markdown]
-# `mcrdist analyze` measures the whole of it, on the same workers: 16 planes or a block a task, so that no worker ever
-# holds the volume. (Without `dask.scheduler` it starts workers of its own.)
+# `mcrdist analyze` measures the whole of it, on the same workers: a batch of planes or a block a task, so that no
+# worker ever holds the volume. (Without `dask.scheduler` it starts workers of its own.)
 
 # %%
 analysis = mcrdist.analyze(

@@ -84,7 +84,7 @@ def test_docstrings(site: Path) -> None:
     assert re.search(r"<td>\s*<code>\*overrides</code>", page), "no table of parameters"
     for title in ("Parameters:", "Returns:", "Raises:", "Attributes:"):
         assert title in page
-    for name in ("reconstruct", "characterize", "analyze", "export", "plan", "sweep", "verify"):
+    for name in ("reconstruct", "characterize", "analyze", "report", "export", "plan", "sweep", "verify"):
         assert f'id="mcrdist.functions.{name}"' in page
 
 
