@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,8 @@ INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # What it has to say of a damaged file becomes our one line; nobody asked for more.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     try:
         return _dispatch(arguments)
     except InputError as error:

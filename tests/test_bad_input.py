@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -31,6 +32,14 @@ def _save(name: str, array: NDArray[Any]) -> None:
         np.save(name, array)
     else:
         Image.fromarray(array).save(name)
+
+
+def _damaged(name: str) -> None:
+    """A TIFF with tags of kinds that there are not, each of which its reader has a line for."""
+    tifffile.imwrite(name, np.zeros((32, 32), np.uint8))
+    whole = bytearray(Path(name).read_bytes())
+    whole[24], whole[60:64] = 200, bytes(4)
+    Path(name).write_bytes(whole)
 
 
 def _truncated(name: str) -> None:
@@ -55,6 +64,7 @@ FILES: dict[str, Case] = {
     "missing file": (lambda: None, ["micrograph.path=bad.png"], "no such file"),
     "directory": (lambda: Path("bad.png").mkdir(), ["micrograph.path=bad.png"], "found a directory"),
     "empty file": (lambda: Path("bad.png").touch(), ["micrograph.path=bad.png"], "found an empty file"),
+    "damaged TIFF": (lambda: _damaged("bad.tif"), ["micrograph.path=bad.tif"], "damaged"),
     "truncated image": (lambda: _truncated("bad.png"), ["micrograph.path=bad.png"], "truncated"),
     "not an image": (lambda: Path("bad.png").write_text("no"), ["micrograph.path=bad.png"], "something else"),
     "colour photograph": (

@@ -80,12 +80,14 @@ def test_a_rank_is_lost(number: int, which: int, happened: str, tmp_path: Path) 
         told = [process.communicate(timeout=60)[1] for process in others]
         assert time.monotonic() - began < TIMEOUT + 20
     assert [process.returncode for process in others] == [3, 3], told
-    lines = "".join(told).splitlines()
+    # torch may have something to say of the store that went with the first rank
+    lines = [line for line in "".join(told).splitlines() if line.startswith("mcrdist:")]
     if which:
         assert len(lines) == 1, told  # the lowest speaks for all; the first rank has what they speak through
     pattern = (
         r"mcrdist: error: rank \d of 3: level 0 \(24x24x24\), \w+, iteration \d+: "
-        rf"{happened} (all_reduce|all_gather|all_to_all) of [\dx]+ \w+ \(\d+ bytes\); missing: rank {which}"
+        rf"{happened} ((all_reduce|all_gather|all_to_all) of [\dx]+ \w+ \(\d+ bytes\)|\w+ of an object[^;]*); "
+        rf"missing: rank {which}"
     )
     assert lines and all(re.match(pattern, line) for line in lines), told
     assert verify(place).problems == []
