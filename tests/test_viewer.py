@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import json
@@ -146,7 +147,10 @@ def test_mistakes(run: Run) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_tidily(run: Run, number: int) -> None:
     command = [sys.executable, "-m", "mcrdist", "view", f"run.dir={run.path}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # what a shell starts in the background ignores SIGINT, and so would what these tests start then
+    listening = functools.partial(signal.signal, number, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, preexec_fn=listening, **pipes) as process:
         assert process.stdout is not None and process.stderr is not None
         line = process.stdout.readline()
         assert re.fullmatch(r"view   http://127\.0\.0\.1:\d+/  \(Ctrl-C ends it\)\n", line)
