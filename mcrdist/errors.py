@@ -8,7 +8,7 @@ import zlib
 #: What NumPy and its libraries raise on a file that is damaged, or claims absurd sizes.
 UNREADABLE = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, zlib.error, struct.error, KeyError, IndexError,
-    TypeError, ArithmeticError, RuntimeError, MemoryError, tokenize.TokenError, SyntaxError,
+    TypeError, ArithmeticError, AssertionError, RuntimeError, MemoryError, tokenize.TokenError, SyntaxError,
 )  # fmt: skip
 
 
