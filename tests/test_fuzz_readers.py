@@ -96,8 +96,8 @@ FORMATS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
 )
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.filterwarnings("ignore")
-def test_mutated_files(name: str, count: int, tmp_path: Path) -> None:
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # a line a damaged tag, kept by pytest
+def test_mutated_files(name: str, count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "tifffile")  # a line a damaged tag, kept by pytest
     path = tmp_path / name
     count = min(count, MOST_TIFFS) if name.endswith(".tif") else count
     write, read = FORMATS[name]
