@@ -177,6 +177,8 @@ def test_a_worker_takes_no_more_memory_for_a_taller_volume(tmp_path: Path) -> No
                 volume={"path": tmp_path / f"{height}.npy"},
                 dask={"scheduler": cluster.scheduler_address},
                 lags=16,
+                middle={"edge": 48},
+                parts={"edges": [16]},
             )
             peaks += client.run(_peak).values()
     added = (heights[1] - heights[0]) * tile[0].nbytes

@@ -37,7 +37,7 @@ _LATE = ("timed out", "timeout", "not met")
 _SIGNS = (*_LATE, "connect", "peer", "socket", "broken pipe")
 # The share of the time-out, and the most seconds, that a rank which waited in vain gives the others to say the same;
 # and the seconds where a connection broke, which others notice soon.
-_PATIENCE, _MOST_PATIENCE, _BROKEN = 0.05, 30.0, 1.0
+_PATIENCE, _MOST_PATIENCE, _BROKEN = 0.05, 30.0, 3.0
 
 
 class Pending:
