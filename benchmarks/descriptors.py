@@ -22,13 +22,13 @@ from _timing import seconds
 from mcrdist.config import from_mapping
 from mcrdist.directions import ORTHOGONAL
 from mcrdist.errors import InputError
-from mcrdist.grid import Grid
 from mcrdist.multigrid import Level
 from mcrdist.objective import Objective
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers, configure
 from mcrdist.phases import Phases
+from mcrdist.solver.grid import Grid
 from mcrdist.synthetic import micrograph
 from mcrdist.targets import load_targets
 from mcrdist.targets.measure import measure

@@ -11,7 +11,7 @@ import argparse
 import json
 
 import mcrdist
-from mcrdist.footprint import disk
+from mcrdist.sizing.footprint import disk
 
 #: What a rank has.
 MACHINES = {"32 GB of a CPU's": "cpu", "80 GB of an A100 or H100": "h100"}

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, owens_t
 from torch import Tensor
 
+from mcrdist.conditioning.kriging import conditioned
 from mcrdist.directions import AXES
-from mcrdist.kriging import conditioned
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.fft3 import SlabFFT
 from mcrdist.parallel.random import noise

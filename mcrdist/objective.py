@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.border import Border, Factors
+from mcrdist.conditioning.border import Border, Factors
 from mcrdist.descriptors.base import Term
 from mcrdist.descriptors.joint import JointTerm
 from mcrdist.directions import Direction

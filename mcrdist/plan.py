@@ -6,10 +6,10 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from mcrdist import footprint, roofline
 from mcrdist.config import PlanConfig
-from mcrdist.footprint import Work
-from mcrdist.roofline import MACHINES, Machine, Times
+from mcrdist.sizing import footprint, roofline
+from mcrdist.sizing.footprint import Work
+from mcrdist.sizing.roofline import MACHINES, Machine, Times
 
 WIDTH = 34
 

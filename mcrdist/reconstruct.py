@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcrdist.budget import kept
 from mcrdist.checkpoints import Saved
+from mcrdist.conditioning.known import Given, Known, read_known
 from mcrdist.config import ReconstructConfig, to_mapping
-from mcrdist.descent import check_phases, check_ranks
 from mcrdist.directions import AXES, directions
 from mcrdist.errors import InputError
-from mcrdist.grid import Grid
 from mcrdist.initial import read_field
-from mcrdist.known import Given, Known, read_known
-from mcrdist.level import HISTORY, LevelSolver, Outcome
 from mcrdist.multigrid import Level, levels, perturb, upsample
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers, configure
 from mcrdist.phases import Phases
 from mcrdist.record import Interrupt, Recorder
+from mcrdist.sizing.budget import kept
+from mcrdist.solver.descent import check_phases, check_ranks
+from mcrdist.solver.grid import Grid
+from mcrdist.solver.level import HISTORY, LevelSolver, Outcome
 from mcrdist.start import Start
 from mcrdist.store.generation import Generation
 from mcrdist.store.place import write_atomically

@@ -12,9 +12,9 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from mcrdist import gaussian
+from mcrdist.conditioning.known import Given
 from mcrdist.directions import AXES
 from mcrdist.gaussian import Wish
-from mcrdist.known import Given
 from mcrdist.multigrid import Level
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.random import noise

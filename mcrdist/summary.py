@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, float64
 
-from mcrdist.grid import Grid
-from mcrdist.level import Outcome
+from mcrdist.conditioning.seam import seams
 from mcrdist.parallel.comm import Comm
-from mcrdist.seam import seams
+from mcrdist.solver.grid import Grid
+from mcrdist.solver.level import Outcome
 
 
 def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from mcrdist.annealing.energy import slice_energies
 from mcrdist.annealing.swaps import Swaps, pair_counts
 from mcrdist.annealing.volume import anneal_volume, with_fraction
 from mcrdist.config import from_mapping
-from mcrdist.descent import check_phases
 from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.errors import InputError
 from mcrdist.objective import Held, Objective
 from mcrdist.optimize.yeong_torquato import AnnealOptions, AnnealState, anneal, first_temperature
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.threads import Workers
+from mcrdist.solver.descent import check_phases
 
 Shape = tuple[int, int, int]
 #: In three dimensions and in two; windows up to half a side, where the pixels ahead and behind are the same one.

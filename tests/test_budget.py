@@ -16,10 +16,10 @@ from objectives import make
 from test_footprint import measured
 
 import mcrdist
-from mcrdist.budget import GIB, choose, need, told
-from mcrdist.footprint import Work
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.threads import Workers
+from mcrdist.sizing.budget import GIB, choose, need, told
+from mcrdist.sizing.footprint import Work
 
 WORK = Work((256, 256, 256), threads=4, history=8)
 HALVED = replace(WORK, halving=True)

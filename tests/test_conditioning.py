@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 
 from mcrdist import gaussian, synthetic
-from mcrdist.border import REACH, Border
+from mcrdist.conditioning.border import REACH, Border
+from mcrdist.conditioning.known import UNKNOWN, Known
+from mcrdist.conditioning.kriging import conditioned
+from mcrdist.conditioning.seam import seams
 from mcrdist.config import from_mapping
-from mcrdist.known import UNKNOWN, Known
-from mcrdist.kriging import conditioned
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
-from mcrdist.seam import seams
 from mcrdist.store.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,7 +12,6 @@ from objectives import make
 from torch import Tensor
 
 from mcrdist.config import OptimizerConfig
-from mcrdist.descent import Descent, check_ranks
 from mcrdist.errors import InputError
 from mcrdist.objective import Objective
 from mcrdist.optimize.minimizer import Options, State
@@ -21,6 +20,7 @@ from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
+from mcrdist.solver.descent import Descent, check_ranks
 
 SHAPE = (12, 10, 11)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.optimize.flips import FlipOptions, FlipState, GainSelector, Selection, flip_descent
+from mcrdist.optimize.flips import (
+    FORWARD,
+    FORWARD_LEAST,
+    FlipOptions,
+    FlipState,
+    GainSelector,
+    Selection,
+    flip_descent,
+)
 
 SHAPE = (7, 6, 5)
 
@@ -107,6 +117,50 @@ def test_any_number_of_ranks_chooses_the_same(cuts: tuple[int, ...], kind: str) 
         list(places) for places in expected.places
     ]
     assert {part.count for part in parts} == {expected.count}
+
+
+def test_where_every_voxel_gains_few_are_collected() -> None:
+    """Memory is bounded by the batch, not by how much is wrong; the best are among those, on any number of ranks."""
+    shape, count = (6, 40, 30), 300
+    gain = torch.from_numpy(np.random.default_rng(0).random(shape))
+    most = math.ceil(FORWARD * count / shape[0])
+    assert FORWARD_LEAST < most < 0.3 * shape[1] * shape[2] / 2
+
+    def noise(start: int) -> Callable[[int, int], NDArray[np.float64]]:
+        return noise_from(start, shape[1:])
+
+    whole = GainSelector(lambda counts: counts, noise(0), (0, shape[0]), share=1.0)
+    collected = [whole._candidates(gain, plane, most, 1) for plane in range(shape[0])]
+    for plane, found in enumerate(collected):
+        assert len(found.keys) == most
+        assert set(found.places) == set(np.argsort(gain[plane].numpy().ravel())[-most:])
+    expected = whole(gain, count, 1)
+    ranks = SumOverThreads(2)
+
+    def run(rank: int) -> Selection:
+        start, stop = ((0, 2), (2, 6))[rank]
+        part = GainSelector(ranks.of(rank), noise(start), (start, shape[0]), share=1.0)
+        return part(gain[start:stop], count, 1)
+
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(run, range(2)))
+    assert [list(p) for part in parts for p in part.places] == [list(p) for p in expected.places]
+    best = gain.numpy().ravel() >= np.sort(gain.numpy().ravel())[-count]
+    assert not (mask_of(expected, shape).ravel() & ~best).any()
+
+
+def test_batches_grow_no_further_than_told() -> None:
+    shape = (12, 10, 8)
+    function, x = slice_sums_problem(shape)
+    selector = GainSelector(lambda counts: counts, noise_from(0, shape[1:]), (0, shape[0]))
+    asked: list[int] = []
+
+    def select(gain: Tensor, count: int, iteration: int) -> Selection:
+        asked.append(count)
+        return selector(gain, count, iteration)
+
+    flip_descent(function, x, select, FlipOptions(20, 1, 30, largest=25))
+    assert 20 < max(asked) <= 25
 
 
 def slice_sums_problem(

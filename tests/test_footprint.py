@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from memory import resident
 
 import mcrdist.reconstruct
-from mcrdist import footprint, level
-from mcrdist.footprint import Work
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.threads import configure
+from mcrdist.sizing import footprint
+from mcrdist.sizing.footprint import Work
+from mcrdist.solver import level
 
 MEASURE = """
 import json, sys
 import mcrdist
 from memory import resident
-from mcrdist import level
+from mcrdist.solver import level
 from mcrdist.reconstruct import conduct
 level.GREY_PRICES, level.FLIP_ROUNDS = (0.1,), 4  # every stage, but not for long
 before = resident()

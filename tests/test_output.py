@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from mcrdist import synthetic
 from mcrdist.config import from_mapping
-from mcrdist.denoise import denoised
 from mcrdist.descriptors.variation import variation
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
-from mcrdist.rounding import goals, largest, settle, thresholds
+from mcrdist.solver.denoise import denoised
+from mcrdist.solver.rounding import goals, largest, settle, thresholds
 from mcrdist.store.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent

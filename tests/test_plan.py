@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 import mcrdist
-from mcrdist import footprint, roofline
 from mcrdist.config import plan_from_mapping
-from mcrdist.footprint import Work
-from mcrdist.roofline import MACHINES
+from mcrdist.sizing import footprint, roofline
+from mcrdist.sizing.footprint import Work
+from mcrdist.sizing.roofline import MACHINES
 
 
 def test_the_command(tmp_path: Path) -> None:

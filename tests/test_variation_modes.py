@@ -18,8 +18,8 @@ from mcrdist.descriptors.correlation import LagWindow, TwoPointTerm, two_point
 from mcrdist.descriptors.variation import Mode, VariationTerm
 from mcrdist.directions import ORTHOGONAL
 from mcrdist.look import Held
-from mcrdist.multipliers import MET, Multipliers
 from mcrdist.objective import Evaluation
+from mcrdist.solver.multipliers import MET, Multipliers
 from mcrdist.store.run import Run
 
 SHAPE = (3, 9, 8)

@@ -9,6 +9,7 @@ same error twice.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from mcrdist.optimize.planes import Map, serial_map
 
 GROW, SHRINK = 1.3, 0.5  # of the batch, after success and failure
 ROOM = 4  # times the flips that were left of a batch, the most that the next one asks for
+# What a plane puts forward: so many times its even share of the batch, and at least some. Where all planes have too
+# much of a phase every voxel at an interface would gain; to collect them all would take more memory than the field.
+FORWARD, FORWARD_LEAST = 1.5, 64
 
 #: What is remembered of a batch beside the loss and the gains.
 _COUNTS = ("count", "flips", "iteration", "evaluations")
@@ -43,11 +47,14 @@ class FlipOptions:
         Stop when batches had to shrink below this.
     iterations
         Cap on batches, rejected ones included; each costs one evaluation.
+    largest
+        Flips of a batch, at most.
     """
 
     count: int = 2000
     smallest: int = 20
     iterations: int = 100
+    largest: int = sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ def flip_descent(
             gain.copy_(new_gain)
             flips += chosen.count
             # As asked for, not as thinned out; but no more than the candidates can nearly give.
-            count = math.ceil(GROW * min(count, ROOM * chosen.count))
+            count = min(options.largest, math.ceil(GROW * min(count, ROOM * chosen.count)))
         else:
             _flip(x, chosen.places)
             count = int(SHRINK * min(count, ROOM * chosen.count))
@@ -190,6 +197,8 @@ def _flip(x: Tensor, places: Sequence[NDArray[np.int64]]) -> None:
 
 class GainSelector:
     """The largest positive gains of a random subset of the voxels, the same for any number of ranks.
+
+    Of each plane only the best are considered, somewhat more than its even share of the batch.
 
     The threshold is found digit by digit from histograms of integer keys (the bits of the float32 gain, then
     those of the voxel's noise, which breaks ties): sums of integers are exact, so all ranks agree on one
@@ -229,8 +238,10 @@ class GainSelector:
     def __call__(self, gain: Tensor, count: int, iteration: int) -> Selection:
         """Choose about `count` voxels of `gain` (planes, ny, nx)."""
         shape = (gain.shape[1], gain.shape[2])
-        found = self.planes_map(lambda p: self._candidates(gain, p, iteration), range(len(gain)))
-        candidates = _Candidates.joined(found)
+        most = max(FORWARD_LEAST, math.ceil(FORWARD * self.crowding * count / self.total))
+        candidates = _Candidates.joined(
+            self.planes_map(lambda p: self._candidates(gain, p, most, iteration), range(len(gain)))
+        )
         threshold = self._threshold(candidates.keys, count)
         if threshold is None:
             return Selection([np.zeros(0, np.int64)] * len(gain), 0)
@@ -241,7 +252,8 @@ class GainSelector:
             chosen, number = best, self._number(best)
         return Selection(chosen.by_plane(len(gain)), number)
 
-    def _candidates(self, gain: Tensor, plane: int, iteration: int) -> _Candidates:
+    def _candidates(self, gain: Tensor, plane: int, most: int, iteration: int) -> _Candidates:
+        """Of a plane, those of the random subset that gain something, and of them the best."""
         values = gain[plane].to(torch.float32).cpu().contiguous().numpy().ravel()
         # Few gain anything: what follows is about these.
         places = np.flatnonzero((values > 0) & (values < np.inf))
@@ -253,7 +265,10 @@ class GainSelector:
         keys = values.view(np.int32).astype(np.int64) << 16
         digits = uniform * 65536
         keys |= digits.astype(np.int64)
-        return _Candidates(np.full(len(places), plane), places, keys, digits % 1)
+        found = _Candidates(np.full(len(places), plane, np.int32), places.astype(np.int32), keys, digits % 1)
+        if len(keys) <= most:
+            return found
+        return found.among(np.sort(np.argpartition(keys, len(keys) - most)[-most:]))
 
     def _threshold(self, keys: NDArray[np.int64], count: int) -> int | None:
         """The key of the `count`-th best voxel of all ranks; None without candidates."""
@@ -304,16 +319,17 @@ class _Candidates:
         or better, when crowded slices are thinned out.
     """
 
-    planes: NDArray[np.int64]
-    places: NDArray[np.int64]
+    planes: NDArray[np.int32]
+    places: NDArray[np.int32]
     keys: NDArray[np.int64]
     dice: NDArray[np.float64]
 
     @staticmethod
     def joined(parts: Sequence[_Candidates]) -> _Candidates:
         """Of all planes together."""
-        none = np.zeros(0, np.int64)
-        nothing = _Candidates(none, none, none, np.zeros(0))
+        nothing = _Candidates(
+            np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0)
+        )
         every = [nothing, *parts]
         return _Candidates(
             np.concatenate([part.planes for part in every]),
@@ -322,10 +338,11 @@ class _Candidates:
             np.concatenate([part.dice for part in every]),
         )
 
-    def among(self, which: NDArray[np.bool_]) -> _Candidates:
+    def among(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> _Candidates:
         """Some of them."""
         return _Candidates(self.planes[which], self.places[which], self.keys[which], self.dice[which])
 
     def by_plane(self, planes: int) -> list[NDArray[np.int64]]:
         """Their places in each plane."""
-        return np.split(self.places, np.searchsorted(self.planes, np.arange(1, planes))) if planes else []
+        places = self.places.astype(np.int64)
+        return np.split(places, np.searchsorted(self.planes, np.arange(1, planes))) if planes else []

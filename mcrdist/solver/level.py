@@ -26,15 +26,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist import multipliers
 from mcrdist.annealing.volume import anneal_volume
 from mcrdist.checkpoints import Saved
 from mcrdist.config import ReconstructConfig
-from mcrdist.denoise import denoised
-from mcrdist.descent import Descent
 from mcrdist.errors import InputError
-from mcrdist.footprint import history_itemsize
-from mcrdist.grid import Grid
 from mcrdist.journal import Journal
 from mcrdist.objective import Evaluation, FlipConstants, Objective
 from mcrdist.optimize.exchange import exchange_descent
@@ -45,7 +40,12 @@ from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.random import plane_noise
 from mcrdist.parallel.threads import Workers
 from mcrdist.record import Recorder
-from mcrdist.rounding import goals, settle, thresholds
+from mcrdist.sizing.footprint import history_itemsize
+from mcrdist.solver import multipliers
+from mcrdist.solver.denoise import denoised
+from mcrdist.solver.descent import Descent
+from mcrdist.solver.grid import Grid
+from mcrdist.solver.rounding import goals, settle, thresholds
 
 #: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
 #: has no kink to stall on, and costs nothing beside S2, of which it is a part.
@@ -59,6 +59,8 @@ GREY_LEFT = 2e-3
 FLIP_ROUNDS = 100
 #: With costly descriptors, of which a round takes as long as a hundred others: most of what flips gain, soon.
 COSTLY_FLIP_ROUNDS = 25
+#: Times the flips of the first batch, the most of any: a hundredth of the voxels.
+MOST_FLIPS = 10
 #: Exchanges of two voxels that are tried in a single plane.
 EXCHANGES = 2000
 
@@ -371,8 +373,9 @@ class LevelSolver:
         )
         # All flips of a single plane are in one slice, where only few at a time do not get in each other's way.
         flat = slab.shape[0] == 1
+        first = max(40, math.prod(slab.shape) // 1000)
         options = FlipOptions(
-            count=max(40, math.prod(slab.shape) // 1000), smallest=1 if flat else 20, iterations=rounds
+            count=first, smallest=1 if flat else 20, iterations=rounds, largest=MOST_FLIPS * first
         )
 
         def mended(descend: Callable[[Memory | None], FlipResult]) -> tuple[float, int]:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mcrdist.footprint import Work, sent
+from mcrdist.sizing.footprint import Work, sent
 
 Device = Literal["cpu", "a100", "h100"]
 

@@ -14,9 +14,9 @@ import psutil
 from mcrdist.config import ReconstructConfig
 from mcrdist.config.schema import show
 from mcrdist.errors import InputError
-from mcrdist.footprint import Work, history_itemsize, peak
 from mcrdist.look import LANES
 from mcrdist.parallel.comm import Comm
+from mcrdist.sizing.footprint import Work, history_itemsize, peak
 
 #: What the count of buffers may be short of, relative to all but the libraries.
 MARGIN = 1.1

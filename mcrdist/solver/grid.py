@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from mcrdist import multipliers
-from mcrdist.border import Border
+from mcrdist.conditioning.border import Border
+from mcrdist.conditioning.known import Given
 from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
 from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.directions import Direction
-from mcrdist.known import Given
 from mcrdist.look import Held
 from mcrdist.multigrid import Level
 from mcrdist.objective import Objective
@@ -24,6 +23,7 @@ from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
 from mcrdist.selection import Selection
+from mcrdist.solver import multipliers
 from mcrdist.targets import Target
 
 
