@@ -23,9 +23,11 @@ from mcrdist.optimize.planes import Map, serial_map
 
 GROW, SHRINK = 1.3, 0.5  # of the batch, after success and failure
 ROOM = 4  # times the flips that were left of a batch, the most that the next one asks for
-# What a plane puts forward: so many times its even share of the batch, and at least some. Where all planes have too
-# much of a phase every voxel at an interface would gain; to collect them all would take more memory than the field.
-FORWARD, FORWARD_LEAST = 1.5, 64
+# Candidates, times the flips that are asked for: enough to choose from. Where all planes have too much of a phase every
+# voxel at an interface would gain; to collect them all would take more memory than the field.
+FORWARD = 8
+# How often it is chosen from the candidates that crowded slices have left, and the share of the batch that is enough.
+PASSES, ENOUGH = 4, 0.7
 
 #: What is remembered of a batch beside the loss and the gains.
 _COUNTS = ("count", "flips", "iteration", "evaluations")
@@ -198,11 +200,9 @@ def _flip(x: Tensor, places: Sequence[NDArray[np.int64]]) -> None:
 class GainSelector:
     """The largest positive gains of a random subset of the voxels, the same for any number of ranks.
 
-    Of each plane only the best are considered, somewhat more than its even share of the batch.
-
-    The threshold is found digit by digit from histograms of integer keys (the bits of the float32 gain, then
-    those of the voxel's noise, which breaks ties): sums of integers are exact, so all ranks agree on one
-    threshold.
+    What a slice may not take, since it would be crowded, is chosen among the others. The threshold of a gain is
+    found digit by digit from histograms of integer keys (the bits of the float32 gain, then those of the voxel's
+    noise, which breaks ties): sums of integers are exact, so all ranks agree on one threshold.
 
     Parameters
     ----------
@@ -214,7 +214,8 @@ class GainSelector:
     planes
         Global index of the first plane that this rank holds, and planes of the whole field: (start, total).
     share
-        Fraction of the voxels that may be chosen in one batch.
+        Fraction of the voxels that may be chosen in one batch, at most; fewer where far more would gain than are
+        asked for.
     crowding
         A slice takes at most this many times its even share of the batch (but always one); what is beyond is
         thinned out at random.
@@ -237,38 +238,49 @@ class GainSelector:
 
     def __call__(self, gain: Tensor, count: int, iteration: int) -> Selection:
         """Choose about `count` voxels of `gain` (planes, ny, nx)."""
-        shape = (gain.shape[1], gain.shape[2])
-        most = max(FORWARD_LEAST, math.ceil(FORWARD * self.crowding * count / self.total))
-        candidates = _Candidates.joined(
-            self.planes_map(lambda p: self._candidates(gain, p, most, iteration), range(len(gain)))
-        )
-        threshold = self._threshold(candidates.keys, count)
-        if threshold is None:
+        planes = range(len(gain))
+        gaining = self._sum(sum(self.planes_map(lambda p: len(_gaining(gain[p])[0]), planes)))
+        if gaining == 0:
             return Selection([np.zeros(0, np.int64)] * len(gain), 0)
-        best = candidates.among(candidates.keys >= threshold)
-        chosen = self._thinned(best, shape)
-        number = self._number(chosen)
-        if number == 0:  # the dice took the last ones too
-            chosen, number = best, self._number(best)
-        return Selection(chosen.by_plane(len(gain)), number)
+        share = min(self.share, FORWARD * count / gaining)
+        left = _Candidates.joined(
+            self.planes_map(lambda p: self._candidates(gain, p, share, iteration), planes)
+        )
+        crowds = _Crowds(self, (gain.shape[1], gain.shape[2]), count)
+        chosen: list[_Candidates] = []
+        lost: list[_Candidates] = []
+        number = 0
+        for _ in range(PASSES):
+            threshold = self._threshold(left.keys, count - number)
+            if threshold is None:
+                break
+            best = left.among(left.keys >= threshold)
+            kept = crowds.admit(best)
+            chosen.append(kept)
+            number += self._sum(len(kept.keys))
+            if number == 0:
+                lost.append(best)
+            if number >= ENOUGH * count:
+                break
+            left = crowds.welcome(left.among(left.keys < threshold))
+        if number == 0 and lost:  # the dice took all of them
+            chosen, number = lost[:1], self._sum(len(lost[0].keys))
+        return Selection(_Candidates.joined(chosen).by_plane(len(gain)), number)
 
-    def _candidates(self, gain: Tensor, plane: int, most: int, iteration: int) -> _Candidates:
-        """Of a plane, those of the random subset that gain something, and of them the best."""
-        values = gain[plane].to(torch.float32).cpu().contiguous().numpy().ravel()
-        # Few gain anything: what follows is about these.
-        places = np.flatnonzero((values > 0) & (values < np.inf))
-        uniform = self.noise(plane, iteration).ravel()[places] / self.share
+    def _sum(self, number: int) -> int:
+        return int(self.sum_integers(np.array([number]))[0])
+
+    def _candidates(self, gain: Tensor, plane: int, share: float, iteration: int) -> _Candidates:
+        """Of a plane, those of the random subset that gain something."""
+        places, values = _gaining(gain[plane])
+        uniform = self.noise(plane, iteration).ravel()[places] / share
         may = uniform < 1
         places, uniform = places[may], uniform[may]
-        values = values[places]
         # Positive floats are ordered as their bits are.
-        keys = values.view(np.int32).astype(np.int64) << 16
+        keys = values[may].view(np.int32).astype(np.int64) << 16
         digits = uniform * 65536
         keys |= digits.astype(np.int64)
-        found = _Candidates(np.full(len(places), plane, np.int32), places.astype(np.int32), keys, digits % 1)
-        if len(keys) <= most:
-            return found
-        return found.among(np.sort(np.argpartition(keys, len(keys) - most)[-most:]))
+        return _Candidates(np.full(len(places), plane, np.int32), places.astype(np.int32), keys, digits % 1)
 
     def _threshold(self, keys: NDArray[np.int64], count: int) -> int | None:
         """The key of the `count`-th best voxel of all ranks; None without candidates."""
@@ -286,22 +298,52 @@ class GainSelector:
             prefix = (prefix << 16) | (65535 - digit)
         return prefix
 
-    def _thinned(self, chosen: _Candidates, shape: tuple[int, int]) -> _Candidates:
-        """Those that are left when crowded slices have dropped some."""
-        (ny, nx), nz = shape, self.total
-        slices = (self.start + chosen.planes, chosen.places // nx, chosen.places % nx)
-        counts = [
-            np.bincount(index, minlength=length) for index, length in zip(slices, (nz, ny, nx), strict=True)
-        ]
-        crowds = np.split(self.sum_integers(np.concatenate(counts).astype(np.int64)), [nz, nz + ny])
-        odds = np.ones(len(chosen.keys))
-        for crowd, index in zip(crowds, slices, strict=True):
-            limit = max(1.0, self.crowding * crowds[0].sum() / len(crowd))
-            odds = np.minimum(odds, (limit / np.maximum(crowd, limit))[index])
-        return chosen.among(chosen.dice < odds)
 
-    def _number(self, chosen: _Candidates) -> int:
-        return int(self.sum_integers(np.array([len(chosen.keys)]))[0])
+def _gaining(gain: Tensor) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The voxels of a plane that gain something, and how much: most gain nothing."""
+    values = gain.to(torch.float32).cpu().contiguous().numpy().ravel()
+    places = np.flatnonzero((values > 0) & (values < np.inf))
+    return places, values[places]
+
+
+class _Crowds:
+    """How many voxels every slice has taken, on all ranks, and how many it may take."""
+
+    def __init__(self, selector: GainSelector, plane: tuple[int, int], count: int) -> None:
+        self._start, self._sum = selector.start, selector.sum_integers
+        self._sizes = (selector.total, *plane)
+        self._limits = [max(1.0, selector.crowding * count / size) for size in self._sizes]
+        self._taken = [np.zeros(size, np.int64) for size in self._sizes]
+
+    def admit(self, some: _Candidates) -> _Candidates:
+        """Those that the slices have room for: of too many, the dice choose."""
+        slices = self._slices(some)
+        odds = np.ones(len(some.keys))
+        for crowd, limit, taken, index in zip(
+            self._counts(slices), self._limits, self._taken, slices, strict=True
+        ):
+            odds = np.minimum(odds, ((limit - taken) / np.maximum(crowd, 1))[index])
+        kept = some.among(some.dice < odds)
+        self._taken = [
+            taken + more for taken, more in zip(self._taken, self._counts(self._slices(kept)), strict=True)
+        ]
+        return kept
+
+    def welcome(self, some: _Candidates) -> _Candidates:
+        """Those whose slices have room for another one."""
+        free = np.ones(len(some.keys), bool)
+        for limit, taken, index in zip(self._limits, self._taken, self._slices(some), strict=True):
+            free &= (limit - taken >= 1)[index]
+        return some.among(free)
+
+    def _slices(self, some: _Candidates) -> tuple[NDArray[np.int32], ...]:
+        """The three slices that each voxel is in."""
+        return self._start + some.planes, some.places // self._sizes[2], some.places % self._sizes[2]
+
+    def _counts(self, slices: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int64]]:
+        own = [np.bincount(index, minlength=size) for index, size in zip(slices, self._sizes, strict=True)]
+        found = self._sum(np.concatenate(own).astype(np.int64))
+        return np.split(found, np.cumsum(self._sizes[:2]))
 
 
 @dataclass(frozen=True)
@@ -344,5 +386,6 @@ class _Candidates:
 
     def by_plane(self, planes: int) -> list[NDArray[np.int64]]:
         """Their places in each plane."""
-        places = self.places.astype(np.int64)
-        return np.split(places, np.searchsorted(self.planes, np.arange(1, planes))) if planes else []
+        order = np.argsort(self.planes, kind="stable")
+        cuts = np.searchsorted(self.planes[order], np.arange(1, planes))
+        return np.split(self.places[order].astype(np.int64), cuts) if planes else []

@@ -210,7 +210,11 @@ def flip(work: Work) -> list[Buffer]:
         Buffer("rounded field", "level.py: rounded", one),
         Buffer("gradient", "level.py: _gradient", one),
         Buffer("gains", "flips.py: gain", one),
-        Buffer("candidates", "flips.py: 58 bytes each of three in two hundred voxels", v * work.variables),
+        Buffer(
+            "candidates",
+            "flips.py: 58 bytes, eight a flip of a batch, of 0.2 % of the voxels",
+            v * work.variables,
+        ),
     ]
     if work.exact:
         found.append(Buffer("keys of the gains", "rounding.py: largest", 28 * v))
