@@ -1,6 +1,7 @@
 """Error against wall time: the settings that decide how many iterations a volume needs, on every micrograph.
 
     python benchmarks/convergence.py [--size 128] [--only NAME ...] [--variants NAME ...] [--iterations 60]
+                                     [-- key=value ...]
 
 Each variant changes one thing of the default. Prints one JSON line a run: `relaxed` has [seconds, E(S2)] of the field
 on the finest level, the seconds counted from the start of the run so that what a start costs is in them; then what the
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("overrides", nargs="*", help="settings, key=value")
     arguments = parser.parse_args()
     levels = (arguments.size // COARSEST).bit_length()
     found: dict[str, list[float]] = {variant: [] for variant in arguments.variants}
@@ -61,6 +63,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as temporary:
                 out = Path(temporary) / "run"
                 overrides += [f"optimizer.iterations={arguments.iterations}", "run.report=false"]
+                overrides += arguments.overrides
                 summary = run(image, arguments.size, out, overrides)
                 errors = judged(arguments.judge, out / "volume.zarr", image, periodic=False)
                 relaxed = curve(out / "metrics.jsonl")
@@ -70,6 +73,7 @@ def main() -> None:
                 "micrograph": name,
                 "size": arguments.size,
                 "variant": variant,
+                "threads": summary["threads"],
                 "relaxed": relaxed,
                 **{key: round(value, 5) for key, value in errors.items()},
                 "seconds": round(summary["seconds"], 1),
