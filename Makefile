@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.12 make install    another interpreter than the first found
 #   PYTEST='-k store' make test       further arguments for pytest
+#   PAPER='--only fig02' make paper   these of the paper's experiments alone
 
 VENV  := .venv
 STAMP := $(VENV)/.installed
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 SERIAL := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type layers weights pytest quick format notebooks docs bench clean
+.PHONY: help install demo test lint type layers weights pytest quick format notebooks docs bench paper clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -65,7 +66,11 @@ docs: install  ## build the documentation site into site/; a broken link is an e
 	$(BIN)/mkdocs build --strict
 
 bench: install  ## the benchmarks of README.md, one JSON line each
-	@for script in $(filter-out benchmarks/table.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python "$$script" || exit 1; done
+	@for script in $(filter-out benchmarks/table.py benchmarks/paper.py benchmarks/results_page.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python "$$script" || exit 1; done
+
+paper: install  ## the paper's experiments (an hour or two; PAPER='--most-minutes 90' for all), then docs/results.md
+	$(BIN)/python benchmarks/paper.py $(PAPER)
+	$(BIN)/python benchmarks/results_page.py
 
 clean:  ## remove everything that can be made again, but no run
 	rm -rf $(VENV) build dist site .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \

@@ -146,6 +146,20 @@ class Objective:
         """Whether an evaluation takes long beside that of the correlations."""
         return any(part.costly for held in self.held.values() for part, _ in held.parts)
 
+    @property
+    def prepares(self) -> bool:
+        """Whether some of it is costly, and the rest says enough of the structure to begin with that alone.
+
+        The volume fraction and the amount of boundary do not: minimised alone, the variation leaves an even grey.
+        """
+        cheap = {
+            part.name.partition("@")[0]
+            for held in self.held.values()
+            for part, _ in held.parts
+            if not part.costly
+        }
+        return self.costly and bool(cheap - {"variation", "volume_fraction"})
+
     def rotate(self, round: int) -> None:
         """Let costly descriptors look at other slices, and random ones draw anew; the same on every rank."""
         self._round = round

@@ -287,3 +287,20 @@ def test_the_network_joins_when_the_correlations_have_settled(own_file: Path, tm
     assert prepared[-1]["loss"] < prepared[0]["loss"] and relaxed[-1]["loss"] < relaxed[0]["loss"]
     # It goes on from where they were.
     assert relaxed[0]["errors"]["s2"] == pytest.approx(prepared[-1]["errors"]["s2"], rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["match", "minimize"])
+def test_the_variation_alone_prepares_nothing(mode: str, own_file: Path, tmp_path: Path) -> None:
+    """Minimised without a word on the structure, it would leave an even grey, which no gradient leads out of."""
+    gram = {"weight": 1.0, "weights": str(own_file), "layers": ["relu1_2"]}
+    run = mcrdist.reconstruct(
+        micrograph="synthetic:discs",
+        volume={"size": 12},
+        descriptors={"s2": {"weight": 0.0}, "variation": {"mode": mode}, "gram": gram},
+        initial="noise",
+        levels={"count": 1},
+        optimizer={"iterations": 6},
+        run={"dir": str(tmp_path / "run"), "report": False},
+    )
+    assert "prepare" not in {line["stage"] for line in run.metrics}
+    assert all("gram" in line["errors"] for line in run.metrics)

@@ -1,7 +1,7 @@
 """Solving one level: relax the field, drive it to two phases, and mend the rounded one voxel by voxel.
 
-1. *Prepare* (where there are costly descriptors): relax without them. What correlations can settle, they settle in
-   evaluations of a hundredth of the time.
+1. *Prepare* (where there are costly descriptors and correlations): relax without the former. What correlations can
+   settle, they settle in evaluations of a hundredth of the time.
 2. *Relax*: minimise the distance to the targets in the box [0, 1].
 3. *Binarize* (finest level only): the same, with a growing price on grey voxels, until hardly any is left. Two
    phases cost little that way, while rounding a grey field costs what its grey voxels were worth.
@@ -152,7 +152,7 @@ class LevelSolver:
             projected_gradient=options.projected_gradient / math.prod(self._grid.slab.shape),
         )
         stop = ""
-        if self._grid.objective(self._smoothing).costly:
+        if self._grid.objective(self._smoothing).prepares:
             stop = self._constrained("prepare", field, None, until)
         if not self._recorder.interrupted:
             stop = self._constrained("relax", field, None, until)

@@ -1,0 +1,87 @@
+"""The pictures of the page of results: curves as SVG, volumes as small PNG; no benchmark itself."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from _outcomes import Outcome
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mcrdist.analysis import scatter
+from mcrdist.analysis.drawing import Picture, pen, style, svg
+from mcrdist.analysis.ensemble import Member
+from mcrdist.analysis.pictures import coloured
+from mcrdist.analysis.plates import block
+from mcrdist.store.run import Run
+
+#: Pixels along the edges of a picture of a volume, and its colours.
+EDGE, COLOURS = 300, 32
+#: Errors below this are drawn there.
+SMALLEST = 1e-6
+
+
+def volume(run: Run, path: Path, edge: int = EDGE) -> None:
+    """The volume from outside, or the plane."""
+    drawn = block(run.volume)
+    if drawn is None:
+        plane = run.phase[0]
+        image = Image.fromarray(coloured(plane)).resize((edge, edge), Image.Resampling.NEAREST)
+    else:
+        buffer = io.BytesIO()
+        with style():
+            drawn.figure.savefig(buffer, format="png", dpi=edge / drawn.figure.get_figwidth())
+        image = Image.open(buffer).convert("RGB")
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def convergence(outcomes: Sequence[Outcome]) -> Picture:
+    """The error of S2 against iterations and against time; a sweep of the annealing is an attempt a pixel."""
+    with style():
+        figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for number, one in enumerate(outcomes):
+            lines = [line for line in one.metrics if line["level"] == one.metrics[-1]["level"]]
+            errors = [100 * max(line["errors"]["s2"], SMALLEST) for line in lines]
+            attempts = np.prod(one.run.volume.shape) if lines[0].get("stage") == "anneal" else 1
+            how = pen(number, len(lines))
+            left.plot([attempts * (k + 1) for k in range(len(lines))], errors, **how)
+            right.plot([line["seconds"] for line in lines], errors, label=one.experiment.label, **how)
+        left.set(xscale="log", yscale="log", xlabel="iterations", ylabel="E(S₂) (%)")
+        right.set(xscale="log", xlabel="time (s)")
+        for axes in (left, right):
+            axes.grid(color="#e6e9ed", lw=0.7)
+        right.legend(loc="lower left")
+        return svg(figure, "fig02")
+
+
+def against_weight(series: Mapping[str, Sequence[tuple[float, Outcome]]], level: Outcome | None) -> Picture:
+    """E(S2) of the rounded volume against lambda, a curve a mode; `level` is one without any lambda."""
+    with style():
+        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for number, (label, own) in enumerate(series.items()):
+            known = [(weight, one.error("rounded", "s2")) for weight, one in sorted(own, key=lambda p: p[0])]
+            pairs = [(weight, 100 * error) for weight, error in known if error is not None]
+            axes.plot([w for w, _ in pairs], [e for _, e in pairs], **pen(number), label=label)
+        constant = None if level is None else level.error("rounded", "s2")
+        if constant is not None:
+            axes.axhline(100 * constant, color="#222222", lw=1.0, ls=(0, (4, 2)), label="constraint")
+        axes.set(xscale="log", yscale="log", xlabel="λ", ylabel="E(S₂), rounded (%)")
+        axes.grid(color="#e6e9ed", lw=0.7)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return svg(figure, "fig07")
+
+
+def over_time(outcomes: Sequence[Outcome]) -> Picture | None:
+    """The error of S2 against time."""
+    members = {one.experiment.label: Member(one.run, {}, 0) for one in outcomes}
+    return scatter.errors_over_time(members, "s2")
+
+
+def spread(outcomes: Sequence[Outcome], names: Sequence[str]) -> Picture | None:
+    """A dot a run and descriptor."""
+    return scatter.error_scatter({"": [Member(one.run, {}, 0) for one in outcomes]}, names)

@@ -1,0 +1,138 @@
+"""Run the paper's experiments, and some beyond them: all that benchmarks/paper.yaml lists, cheap ones first.
+
+    python benchmarks/paper.py [--only fig06 fig11-alloy ...] [--most-minutes 15] [--out paper] [--list]
+                               [--data ../shared/data/micrographs] [--judge ../shared/judge/judge.py]
+                               [--experiments benchmarks/paper.yaml]
+
+Each run is a process of its own, `mcrdist reconstruct ... run.dir=OUT/NAME resume=true`: what is finished is kept, what
+was cut short goes on, so this can be interrupted and started again. Runs that are estimated to take longer than
+`--most-minutes` are left out, and so are those whose micrographs are absent. The rounded volumes are judged by a
+program that shares no code with this one (lags up to 16), where there is one.
+
+Prints one JSON line a run and keeps it in OUT/NAME.json, for benchmarks/results_page.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from _experiments import DATA, LIST, OUT, ROOT, Experiment, Figure, load, runs
+from _measured import gram_errors, judged
+
+import mcrdist
+from mcrdist.store.checksums import is_finished
+
+#: Estimated minutes of the longest runs that are done unasked.
+MOST = 15.0
+
+
+def chosen(figures: list[Figure], only: list[str] | None) -> list[Experiment]:
+    """The runs of the figures, or with the names, that were asked for; ValueError for a name that nothing has."""
+    if only is None:
+        return runs(figures)
+    known = {figure.id for figure in figures} | {run.name for run in runs(figures)}
+    for name in only:
+        if name not in known:
+            raise ValueError(f"--only {name}: expected one of {', '.join(sorted(known))}")
+    wanted = {run.name for figure in figures if figure.id in only for run in figure.runs} | set(only)
+    return [run for run in runs(figures) if run.name in wanted]
+
+
+def carried_out(run: Experiment, data: Path, out: Path) -> tuple[str, str]:
+    """How a run ended, and what it said where it did not end well."""
+    command = [sys.executable, "-m", "mcrdist", "reconstruct", *run.overrides(data, out), "resume=true"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # Whoever ends this program means the run, which saves itself and goes on another time.
+    before = {
+        number: signal.signal(number, lambda number, _: process.send_signal(number))
+        for number in (signal.SIGTERM, signal.SIGUSR1)
+    }
+    try:
+        while True:
+            try:
+                told = process.communicate()[1]
+                break
+            except KeyboardInterrupt:  # the run has had its own
+                continue
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if process.returncode == 0:
+        return "complete", ""
+    said = told.strip().splitlines()[-1] if told.strip() else f"exit status {process.returncode}"
+    return ("interrupted", "") if process.returncode == 130 else ("failed", said)
+
+
+def record(run: Experiment, data: Path, out: Path, judge: Path) -> dict[str, Any]:
+    """Carry a run out, as far as that is not done yet, and say what came of it."""
+    place, kept = out / run.name, out / f"{run.name}.json"
+    facts: dict[str, Any] = {"run": run.name, "command": run.command}
+    absent = run.absent(data)
+    if absent:
+        return facts | {"status": "absent", "message": f"no {', '.join(absent)} in {data.name}"}
+    before: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    if not is_finished(place) or before.get("command") != run.command:
+        before = {}
+        kept.unlink(missing_ok=True)
+        status, message = carried_out(run, data, out)  # which refuses a run that was made with other settings
+        if status != "complete":
+            return facts | {"status": status, "message": message}
+    done = mcrdist.open(place)
+    summary = done.summary
+    facts |= {
+        "status": "complete",
+        "seconds": round(summary["seconds"], 1),
+        "memory_GB": round(summary["memory"] / 1e9, 2),
+        "threads": summary["threads"],
+    }
+    if "gram" in run.measure:
+        facts["gram"] = before.get("gram") or gram_errors(done)
+    facts["judged"] = before.get("judged") or judged(done, judge)
+    kept.write_text(json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="figures, or single runs")
+    parser.add_argument("--most-minutes", type=float, default=MOST)
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--judge", type=Path, default=ROOT.parent / "shared" / "judge" / "judge.py")
+    parser.add_argument("--experiments", type=Path, default=LIST)
+    parser.add_argument("--list", action="store_true", help="print the commands and stop")
+    arguments = parser.parse_args()
+    try:
+        wanted = chosen(load(arguments.experiments), arguments.only)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if arguments.list:
+        for run in wanted:
+            print(f"{run.minutes:5g} min  {run.command}")
+        return 0
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    failed = False
+    for run in wanted:
+        if run.minutes > arguments.most_minutes:
+            facts = {"run": run.name, "status": "left out", "message": f"some {run.minutes:g} minutes"}
+        else:
+            print(f"{run.name}: some {run.minutes:g} minutes", file=sys.stderr, flush=True)
+            facts = record(run, arguments.data, arguments.out, arguments.judge)
+        print(json.dumps(facts), flush=True)
+        failed |= facts["status"] == "failed"
+        if facts["status"] == "interrupted":
+            return 130
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,331 @@
+"""Write docs/results.md and its pictures from the runs that benchmarks/paper.py made, and from nothing else.
+
+    python benchmarks/results_page.py [--out paper] [--page docs/results.md] [--experiments benchmarks/paper.yaml]
+
+Every table comes with the commands of its rows. Where a figure of ours is worse than the paper's, the page says so, and
+of runs that are not there, that they are not. Pictures go into a directory beside the page, named as it is, which they
+have to themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import _pictures as pictures
+from _experiments import LIST, OUT, ROOT, SHOWN, Experiment, Figure, load
+from _outcomes import Column, Outcome, outcome, percent, table
+
+from mcrdist.analysis import words
+from mcrdist.analysis.drawing import Picture
+
+#: Pictures of volumes side by side.
+ABREAST = 4
+#: What all pictures together may take.
+MOST_BYTES = 1_500_000
+
+HEAD = """\
+# Results
+
+<!-- Written by benchmarks/results_page.py; do not edit. -->
+
+The experiments of Seibert et al. (2022), and some beyond them. `make paper` runs them (`benchmarks/paper.yaml` lists
+them) and writes this page from what the runs left: every number is read from a run directory, and the command of each
+is below its table ({shown} is the directory of the micrographs). {made}
+
+E is Eq. 10 of the paper, the mean over slices of ‖D − D_des‖ / ‖D_des‖, and the mean over directions. *Relaxed* is the
+field with its grey voxels, when the descent has ended; *two phases* is the field that was then driven to two phases;
+*rounded* is the volume that you get. E(G) takes all layers of the network as one vector. The *judge* is a program that
+shares no code with this one; it looks at the rounded volume, on lags up to 16.
+
+"""
+TAIL = """\
+## Other benchmarks
+
+Numbers that `benchmarks/` has printed, each with its command. Pictures of what descriptors do are in the
+[gallery](gallery.md), the comparison with real volumes is [a page of its own](truth.md).
+
+--8<-- "README.md:benchmarks"
+
+[truth]: truth.md
+"""
+
+
+@dataclass
+class Section:
+    """A figure of the list with what came of it."""
+
+    figure: Figure
+    done: list[Outcome]
+    place: Path
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Add a paragraph, unless there is nothing to say."""
+        if text:
+            self.lines += [text.rstrip("\n"), ""]
+
+    def draw(self, picture: Picture | None, words_: str) -> None:
+        """Add a figure."""
+        if picture is not None:
+            path = self.place / f"{picture.name}.svg"
+            path.write_bytes(picture.content("svg"))
+            self.say(f"![{words_}]({self.place.name}/{path.name})")
+
+
+def errors(section: Section) -> None:
+    """The errors of all runs beside the paper's."""
+    columns = [
+        Column("E(S₂) relaxed", lambda one: percent(one.relaxed("s2"))),
+        Column("two phases", lambda one: percent(one.error("relaxed", "s2"))),
+        Column("rounded", lambda one: percent(one.error("rounded", "s2"))),
+        Column("judge", lambda one: percent(one.judged("E_S2"))),
+        Column("paper's E(S)", lambda one: percent(one.experiment.paper.get("s2"))),
+        Column("E(S₃) relaxed", lambda one: percent(one.relaxed("s3"))),
+        Column("rounded", lambda one: percent(one.error("rounded", "s3"))),
+        Column("E(G) two phases", lambda one: percent(one.gram("relaxed"))),
+        Column("rounded", lambda one: percent(one.gram("rounded"))),
+        Column("paper's E(G)", lambda one: percent(one.experiment.paper.get("gram"))),
+        Column("E(V) rounded", lambda one: percent(one.error("rounded", "variation"))),
+        Column("E(φ) rounded", lambda one: percent(one.error("rounded", "volume_fraction"))),
+        Column("lineal path (judge)", lambda one: percent(one.judged("E_lineal"))),
+        Column("grid imprint (judge)", lambda one: _plain(one.judged("grid_imprint"), "{:.3f}")),
+        Column("grey", lambda one: percent(one.run.summary.get("grey_fraction"))),
+        Column("iterations", lambda one: str(len(one.metrics) or "")),
+        Column("time", lambda one: words.duration(one.run.summary.get("seconds"))),
+        Column("memory", lambda one: _plain(one.run.summary.get("memory"), "{:.2f} GB", 1e-9)),
+    ]
+    rows = [(one.experiment.label, [column.of(one) for column in columns]) for one in section.done]
+    section.say(table("run", rows, [column.title for column in columns]))
+
+
+def parts(section: Section) -> None:
+    """The errors of some directions alone, where the paper has them."""
+    titles = ["planes normal to", "E(S₂) two phases", "rounded", "paper's E(S)", "E(G) two phases", "rounded"]
+    rows = []
+    for one in section.done:
+        for name, part in one.experiment.parts.items():
+            axes = part["directions"]
+            cells = [
+                ", ".join(axes),
+                percent(one.error("relaxed", "s2", axes)),
+                percent(one.error("rounded", "s2", axes)),
+                percent(part.get("s2")),
+                percent(one.gram("relaxed", axes)),
+                percent(one.gram("rounded", axes)),
+                percent(part.get("gram")),
+            ]
+            rows.append((f"{one.experiment.label}: {name}", cells))
+    if rows:
+        section.say(table("part", rows, [*titles, "paper's E(G)"]))
+
+
+def verdict(section: Section) -> None:
+    """Whether our errors are at or below the paper's, run by run."""
+    for name, said, ours in (
+        ("s2", "E(S₂) of the relaxed field against the paper's E(S)", lambda one: one.relaxed("s2")),
+        ("gram", "E(G) of the field of two phases against the paper's", lambda one: one.gram("relaxed")),
+    ):
+        known = [
+            (one.experiment.label, ours(one), one.experiment.paper[name])
+            for one in section.done
+            if name in one.experiment.paper and ours(one) is not None
+        ]
+        better = [_against(*row) for row in known if row[1] <= row[2]]
+        worse = [_against(*row) for row in known if row[1] > row[2]]
+        if known:
+            sentences = [f"at or below it for {'; '.join(better)}"] * bool(better)
+            sentences += [f"**worse** for {'; '.join(worse)}"] * bool(worse)
+            section.say(f"{said}: {'. '.join(sentences)}.")
+
+
+def _against(label: str, ours: float, theirs: float) -> str:
+    return f"{label} ({words.percent(ours)} against {words.percent(theirs)})"
+
+
+def fig02(section: Section) -> None:
+    """Error against iterations and time."""
+    section.draw(pictures.convergence(section.done), "E(S₂) against iterations and against time")
+    errors(section)
+
+
+def fig06(section: Section) -> None:
+    """Error against lambda."""
+    series: dict[str, list[tuple[float, Outcome]]] = {}
+    constraint = None
+    for one in section.done:
+        settings = one.run.config["descriptors"]["variation"]
+        if settings["mode"] == "constrain":
+            constraint = one
+        else:
+            label = {"match": "matched (Eq. 9)", "minimize": "minimised (Eq. 7)"}[settings["mode"]]
+            series.setdefault(label, []).append((float(settings["weight"]), one))
+    section.draw(pictures.against_weight(series, constraint), "E(S₂) of the rounded volume against λ")
+    errors(section)
+    for label, own in series.items():
+        known = {w: e for w, one in own if (e := one.error("rounded", "s2")) is not None}
+        if len(known) > 1:
+            best = min(known, key=lambda weight: known[weight])
+            section.say(
+                f"{label[0].upper()}{label[1:]}: the least E(S₂), {words.percent(known[best])}, at λ = {best:g}; over "
+                f"all λ it is at most {max(known.values()) / known[best]:.1f} times as large."
+            )
+
+
+def fig11(section: Section) -> None:
+    """Table 2."""
+    errors(section)
+    parts(section)
+    verdict(section)
+
+
+def table1(section: Section) -> None:
+    """Time an iteration."""
+    rows = []
+    for one in section.done:
+        paper = one.experiment.paper
+        theirs = ""
+        if "iterations" in paper:
+            each = [60 * t / n for t, n in zip(paper["minutes"], paper["iterations"], strict=True)]
+            theirs = " to ".join(dict.fromkeys(f"{value:.2g} s" for value in sorted(each)))
+        cells = [_plain(one.an_iteration, "{:.3g} s"), theirs, str(one.run.summary.get("threads", ""))]
+        rows.append((one.experiment.label, cells))
+    section.say(table("descriptors and size", rows, ["ours", "the paper's, on an A100", "threads"]))
+
+
+def optimizers(section: Section) -> None:
+    """Error against time."""
+    section.draw(pictures.over_time(section.done), "E(S₂) against time")
+    errors(section)
+
+
+def ensemble(section: Section) -> None:
+    """Mean and standard deviation of each figure over the runs."""
+    names = {"s2": "E(S₂)", "variation": "E(V)", "volume_fraction": "E(φ)"}
+    section.draw(pictures.spread(section.done, list(names)), "Errors of the rounded volumes")
+    rows = []
+    for title, values in [
+        *(
+            (f"{said}, rounded", [one.error("rounded", name) for one in section.done])
+            for name, said in names.items()
+        ),
+        *(
+            (f"{said} (judge)", [one.judged(name) for one in section.done])
+            for name, said in (("E_S2", "E(S₂)"), ("E_lineal", "lineal path"), ("E_chord", "chord lengths"))
+        ),
+    ]:
+        known = [value for value in values if value is not None]
+        if len(known) > 1:
+            cells = [percent(statistics.mean(known)), percent(statistics.stdev(known)), str(len(known))]
+            rows.append((title, cells))
+    section.say(table("figure", rows, ["mean", "standard deviation", "volumes"]) if rows else "")
+
+
+#: How the sections are written that are more than a table of errors.
+WRITERS: dict[str, Callable[[Section], None]] = {
+    "fig02": fig02,
+    "fig06": fig06,
+    "fig11": fig11,
+    "table1": table1,
+    "optimizers": optimizers,
+    "ensemble": ensemble,
+}
+
+
+def written(figure: Figure, out: Path, place: Path) -> str:
+    """The section of a figure."""
+    found = [(run, outcome(run, out)) for run in figure.runs]
+    section = Section(figure, [one for _, one in found if one is not None], place)
+    section.say(f"## {figure.title}")
+    section.say(figure.text)
+    if section.done:
+        WRITERS.get(figure.id, errors)(section)
+    if figure.blocks:
+        section.say(_blocks(section))
+    section.say(_commands("Commands", [one.experiment for one in section.done]))
+    absent = [run for run, one in found if one is None]
+    if absent:
+        section.say(f"**Not run:** {'; '.join(run.label for run in absent)}.")
+        section.say(_commands("Their commands", absent))
+    return "\n".join(section.lines)
+
+
+def _blocks(section: Section) -> str:
+    """Pictures of all volumes, with their labels."""
+    cells = []
+    for one in section.done:
+        path = section.place / f"{one.experiment.name}.png"
+        pictures.volume(one.run, path)
+        cells.append((one.experiment.label, f"![{one.experiment.label}]({section.place.name}/{path.name})"))
+    lines = []
+    for start in range(0, len(cells), ABREAST):
+        row = cells[start : start + ABREAST]
+        lines += [f"| {' | '.join(label for label, _ in row)} |", "|" + "---|" * len(row)]
+        lines += [f"| {' | '.join(image for _, image in row)} |", ""]
+    return "\n".join(lines)
+
+
+def _commands(title: str, experiments: Sequence[Experiment]) -> str:
+    """What was typed for each row, folded up."""
+    if not experiments:
+        return ""
+    lines = [f"# {run.label}\n{run.command}" for run in experiments]
+    return f"<details><summary>{title}</summary><pre><code>{html.escape(chr(10).join(lines))}</code></pre></details>"
+
+
+def _plain(value: float | None, show: str, factor: float = 1.0) -> str:
+    return "" if value is None else show.format(value * factor)
+
+
+def _made(done: Sequence[Outcome]) -> str:
+    """On what the runs were made."""
+    known = {
+        (
+            one.run.environment.get("cores"),
+            one.run.environment.get("machine"),
+            one.run.environment["packages"]["torch"],
+        )
+        for one in done
+        if one.run.environment.get("packages")
+    }
+    if not known:
+        return "None has been run yet."
+    places = "; ".join(
+        f"{cores} cores ({machine}), torch {torch}" for cores, machine, torch in sorted(known, key=str)
+    )
+    return f"They ran on {places}, without a GPU."
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=OUT, help="where the runs are")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md")
+    parser.add_argument("--experiments", type=Path, default=LIST)
+    arguments = parser.parse_args()
+    figures = load(arguments.experiments)
+    place = arguments.page.with_suffix("")
+    place.mkdir(parents=True, exist_ok=True)
+    for old in [*place.glob("*.png"), *place.glob("*.svg")]:
+        old.unlink()
+    everything = {run.name: outcome(run, arguments.out) for figure in figures for run in figure.runs}
+    done = [one for one in everything.values() if one is not None]
+    text = HEAD.format(made=_made(done), shown=f"`{SHOWN}`")
+    text += "\n".join(written(figure, arguments.out, place) for figure in figures)
+    arguments.page.write_text(f"{text}\n{TAIL}", encoding="utf-8")
+    size = sum(path.stat().st_size for path in place.iterdir())
+    print(f"{arguments.page}: {len(done)} of {len(everything)} runs, {size / 1e6:.2f} MB of pictures")
+    if size > MOST_BYTES:
+        print(f"{place}: expected at most {MOST_BYTES / 1e6:g} MB of pictures", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
