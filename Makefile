@@ -69,8 +69,8 @@ bench: install  ## the benchmarks of README.md, one JSON line each
 	@for script in $(filter-out benchmarks/table.py benchmarks/paper.py benchmarks/results_page.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python "$$script" || exit 1; done
 
 paper: install  ## the paper's experiments (an hour or two; PAPER='--most-minutes 90' for all), then docs/results.md
-	$(BIN)/python benchmarks/paper.py $(PAPER)
-	$(BIN)/python benchmarks/results_page.py
+	$(BIN)/python benchmarks/paper.py $(PAPER); status=$$?; \
+	$(BIN)/python benchmarks/results_page.py && exit $$status
 
 clean:  ## remove everything that can be made again, but no run
 	rm -rf $(VENV) build dist site .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \

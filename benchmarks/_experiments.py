@@ -59,13 +59,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Figure:
-    """A section of the page with its runs."""
+    """A section of the page with its runs; `show` pictures of volumes are side by side, or there are none."""
 
     id: str
     title: str
     text: str
     runs: Sequence[Experiment]
-    blocks: bool = False
+    show: int = 0
 
 
 def load(path: Path = LIST) -> list[Figure]:
@@ -77,9 +77,16 @@ def load(path: Path = LIST) -> list[Figure]:
         common = shlex.split(figure.get("common", ""))
         runs = [run for entry in figure["runs"] for run in _expanded(entry, common, known)]
         known |= {run.name: run for run in runs if run.name not in known}
-        blocks = figure.get("show") == "blocks"
-        found.append(Figure(figure["id"], figure["title"], figure["text"], runs, blocks))
+        found.append(Figure(figure["id"], figure["title"], figure["text"], runs, figure.get("show", 0)))
     return found
+
+
+def shown(path: Path = LIST) -> tuple[list[tuple[str, str]], str]:
+    """The runs of README's gallery with their captions, and whose micrographs they are of."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [(one["run"], one["caption"]) for one in content.get("gallery", [])], content.get(
+        "attribution", ""
+    )
 
 
 def runs(figures: Sequence[Figure]) -> list[Experiment]:

@@ -1,16 +1,19 @@
 """Write docs/results.md and its pictures from the runs that benchmarks/paper.py made, and from nothing else.
 
-    python benchmarks/results_page.py [--out paper] [--page docs/results.md] [--experiments benchmarks/paper.yaml]
+    python benchmarks/results_page.py [--out paper] [--page docs/results.md] [--readme README.md]
+                                      [--experiments benchmarks/paper.yaml]
 
 Every table comes with the commands of its rows. Where a figure of ours is worse than the paper's, the page says so, and
 of runs that are not there, that they are not. Pictures go into a directory beside the page, named as it is, which they
-have to themselves.
+have to themselves; README.md shows some between `<!-- gallery -->` and `<!-- /gallery -->`.
 """
 
 from __future__ import annotations
 
 import argparse
 import html
+import os
+import re
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -18,14 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import _pictures as pictures
-from _experiments import LIST, OUT, ROOT, SHOWN, Experiment, Figure, load
+from _experiments import LIST, OUT, ROOT, SHOWN, Experiment, Figure, load, shown
 from _outcomes import Column, Outcome, outcome, percent, table
 
 from mcrdist.analysis import words
 from mcrdist.analysis.drawing import Picture
 
-#: Pictures of volumes side by side.
-ABREAST = 4
+#: Where README has its gallery, and pictures side by side there.
+GALLERY = re.compile(r"(<!-- gallery -->\n)(.*?)(<!-- /gallery -->)", re.DOTALL)
+ABREAST = 3
 #: What all pictures together may take.
 MOST_BYTES = 1_500_000
 
@@ -42,6 +46,8 @@ E is Eq. 10 of the paper, the mean over slices of ‖D − D_des‖ / ‖D_des�
 field with its grey voxels, when the descent has ended; *two phases* is the field that was then driven to two phases;
 *rounded* is the volume that you get. E(G) takes all layers of the network as one vector. The *judge* is a program that
 shares no code with this one; it looks at the rounded volume, on lags up to 16.
+
+{attribution}
 
 """
 TAIL = """\
@@ -245,7 +251,7 @@ def written(figure: Figure, out: Path, place: Path) -> str:
     section.say(figure.text)
     if section.done:
         WRITERS.get(figure.id, errors)(section)
-    if figure.blocks:
+    if figure.show:
         section.say(_blocks(section))
     section.say(_commands("Commands", [one.experiment for one in section.done]))
     absent = [run for run, one in found if one is None]
@@ -262,12 +268,31 @@ def _blocks(section: Section) -> str:
         path = section.place / f"{one.experiment.name}.png"
         pictures.volume(one.run, path)
         cells.append((one.experiment.label, f"![{one.experiment.label}]({section.place.name}/{path.name})"))
+    return _side_by_side(cells, section.figure.show)
+
+
+def _side_by_side(cells: Sequence[tuple[str, str]], abreast: int) -> str:
+    """Tables of pictures with their captions above them."""
     lines = []
-    for start in range(0, len(cells), ABREAST):
-        row = cells[start : start + ABREAST]
-        lines += [f"| {' | '.join(label for label, _ in row)} |", "|" + "---|" * len(row)]
+    for start in range(0, len(cells), abreast):
+        row = cells[start : start + abreast]
+        lines += [f"| {' | '.join(caption for caption, _ in row)} |", "|" + "---|" * len(row)]
         lines += [f"| {' | '.join(image for _, image in row)} |", ""]
     return "\n".join(lines)
+
+
+def gallery(readme: Path, place: Path, experiments: Path) -> None:
+    """Show those pictures in README that there are."""
+    wanted, attribution = shown(experiments)
+    where = Path(os.path.relpath(place, readme.parent))
+    cells = [
+        (caption, f"![{caption}]({(where / name).as_posix()}.png)")
+        for name, caption in wanted
+        if (place / f"{name}.png").is_file()
+    ]
+    text = f"{_side_by_side(cells, ABREAST)}\n{attribution}\n" if cells else ""
+    before = readme.read_text(encoding="utf-8")
+    readme.write_text(GALLERY.sub(lambda found: found[1] + text + found[3], before), encoding="utf-8")
 
 
 def _commands(title: str, experiments: Sequence[Experiment]) -> str:
@@ -307,6 +332,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=OUT, help="where the runs are")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--experiments", type=Path, default=LIST)
     arguments = parser.parse_args()
     figures = load(arguments.experiments)
@@ -316,9 +342,10 @@ def main() -> int:
         old.unlink()
     everything = {run.name: outcome(run, arguments.out) for figure in figures for run in figure.runs}
     done = [one for one in everything.values() if one is not None]
-    text = HEAD.format(made=_made(done), shown=f"`{SHOWN}`")
+    text = HEAD.format(made=_made(done), shown=f"`{SHOWN}`", attribution=shown(arguments.experiments)[1])
     text += "\n".join(written(figure, arguments.out, place) for figure in figures)
     arguments.page.write_text(f"{text}\n{TAIL}", encoding="utf-8")
+    gallery(arguments.readme, place, arguments.experiments)
     size = sum(path.stat().st_size for path in place.iterdir())
     print(f"{arguments.page}: {len(done)} of {len(everything)} runs, {size / 1e6:.2f} MB of pictures")
     if size > MOST_BYTES:

@@ -23,6 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "benchmarks" / "paper.yaml"
 #: As large as is seen through in seconds.
 TINY = """\
+attribution: Mine.
+gallery:
+- {run: small-easy, caption: "easy, 16³"}
+- {run: small-long, caption: "not there"}
 figures:
 - id: fig02
   title: "Fig. 2"
@@ -35,7 +39,7 @@ figures:
 - id: fig11
   title: "Fig. 11"
   text: Materials.
-  show: blocks
+  show: 2
   common: "volume.size=16 target.lags=6 optimizer.iterations=8 runtime.threads=1"
   runs:
   - name: small-{material}
@@ -170,13 +174,20 @@ def test_runs_are_made_once(made: tuple[Path, list[dict[str, Any]]]) -> None:
 @pytest.mark.slow
 def test_the_page_tells_what_the_runs_left(made: tuple[Path, list[dict[str, Any]]]) -> None:
     place, _ = made
-    page = place / "results.md"
-    done = python(ROOT / "benchmarks" / "results_page.py", *options(place), "--page", page)
+    page, readme = place / "docs" / "results.md", place / "README.md"
+    page.parent.mkdir()
+    readme.write_text("before\n<!-- gallery -->\nold\n<!-- /gallery -->\nafter\n")
+    given = (*options(place), "--page", page, "--readme", readme)
+    done = python(ROOT / "benchmarks" / "results_page.py", *given)
     assert done.returncode == 0, done.stderr
+    assert readme.read_text().splitlines() == [
+        *("before", "<!-- gallery -->", "| easy, 16³ |", "|---|"),
+        *("| ![easy, 16³](docs/results/small-easy.png) |", "", "Mine.", "<!-- /gallery -->", "after"),
+    ]
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"\]\((results/[^)]+)\)", text):
-        assert (place / name).stat().st_size > 500
-    assert {path.name for path in (place / "results").iterdir()} == {
+        assert (page.parent / name).stat().st_size > 500
+    assert {path.name for path in page.with_suffix("").iterdir()} == {
         *("fig02.svg", "errors.svg", "small-there.png", "small-easy.png")
     }
     summary = json.loads((place / "out" / "small-easy" / "summary.json").read_text())
@@ -216,6 +227,8 @@ def test_a_run_that_the_list_has_changed_since_is_not_told_of(
     changed = tmp_path / "tiny.yaml"
     changed.write_text(TINY.replace("there.npy seed=1", "there.npy seed=7"))
     page = tmp_path / "results.md"
-    given = ("--out", place / "out", "--experiments", changed, "--page", page)
+    readme = tmp_path / "README.md"
+    readme.write_text("no gallery\n")
+    given = ("--out", place / "out", "--experiments", changed, "--page", page, "--readme", readme)
     assert python(ROOT / "benchmarks" / "results_page.py", *given).returncode == 0
     assert "**Not run:** gone; easy; long." in page.read_text(encoding="utf-8")
