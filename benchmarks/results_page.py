@@ -76,12 +76,12 @@ class Section:
         if text:
             self.lines += [text.rstrip("\n"), ""]
 
-    def draw(self, picture: Picture | None, words_: str) -> None:
+    def draw(self, picture: Picture | None, caption: str) -> None:
         """Add a figure."""
         if picture is not None:
             path = self.place / f"{picture.name}.svg"
             path.write_bytes(picture.content("svg"))
-            self.say(f"![{words_}]({self.place.name}/{path.name})")
+            self.say(f"![{caption}]({self.place.name}/{path.name})")
 
 
 def errors(section: Section) -> None:
