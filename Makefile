@@ -14,7 +14,10 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 # One thread a process: the tests run two processes at a time, and the parallel ones start ranks of their own.
-SERIAL := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# They start hundreds of processes, each of which would compile the package again if it might not keep that.
+SERIAL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Each takes tests that follow one another, with the runs that they share, and at the end some from the other.
+TWO := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint type layers weights pytest quick format notebooks docs bench paper clean
@@ -50,10 +53,10 @@ weights: install  ## the network that Gram matrices need; without a network thei
 	-@$(BIN)/mcrdist weights
 
 pytest: install
-	$(SERIAL) $(BIN)/python -m pytest -n 2 --slow --cov --cov-report=term $(PYTEST)
+	$(SERIAL) $(BIN)/python -m pytest $(TWO) --slow --cov --cov-report=term $(PYTEST)
 
 quick: install  ## the tests that take seconds
-	$(SERIAL) $(BIN)/python -m pytest -n 2 $(PYTEST)
+	$(SERIAL) $(BIN)/python -m pytest $(TWO) $(PYTEST)
 
 format: install  ## put the files into shape
 	$(BIN)/ruff check --fix .

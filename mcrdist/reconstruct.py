@@ -27,7 +27,7 @@ from mcrdist.record import Interrupt, Recorder
 from mcrdist.sizing.budget import kept
 from mcrdist.solver.descent import check_phases, check_ranks
 from mcrdist.solver.grid import Grid
-from mcrdist.solver.level import HISTORY, LevelSolver, Outcome
+from mcrdist.solver.level import LevelSolver, Outcome
 from mcrdist.start import Start
 from mcrdist.store.generation import Generation
 from mcrdist.store.place import write_atomically
@@ -263,7 +263,9 @@ class _Conductor:
         assert slab is not None and outcome is not None
         self._write_phase(store, slab, outcome.rounded)
         self._summarize(grid, outcome, done, recorder)
-        if not recorder.interrupted:
+        if recorder.interrupted:
+            self.place.ask_for_another_turn()
+        else:
             self.comm.first(lambda: store.mark(complete=True))
 
     def _stacked(self, field: Tensor, slab: Slab) -> Tensor:
@@ -281,8 +283,6 @@ class _Conductor:
         fields: dict[str, Tensor],
     ) -> None:
         """Save the run: after the levels that are `done`, or `inside` the next one, at work since `began`."""
-        if not self.config.checkpoint.history:
-            fields = {name: field for name, field in fields.items() if name != HISTORY}
         numbers = {
             "done": done,
             "inside": None if inside is None else inside | {"began": began},

@@ -53,3 +53,27 @@ def micrographs_dir() -> Path:
 def run_ranks() -> Callable[..., list[Any]]:
     """``run_ranks(fn, world_size, *args, timeout=90)``: what `fn` returned, by rank; see tests/ranks.py."""
     return _run_ranks
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the disk; see tests/faults.py."""
+    from faults import no_waiting
+
+    no_waiting(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two levels that was cut short on the second: to be copied, or left as it was."""
+    from interrupted import cut_short
+
+    return cut_short(tmp_path_factory.mktemp("cut") / "run")
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, whole: to be copied, or left as it was."""
+    from interrupted import complete
+
+    return complete(tmp_path_factory.mktemp("whole") / "run")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +31,9 @@ def in_child(work: Callable[[], Any], kill_after: float | None = None) -> int:
     """
     child = os.fork()
     if child == 0:
+        # What coverage has seen is lost with the process; so it need not look.
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
         try:
             work()
         except BaseException:

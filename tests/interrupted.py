@@ -22,11 +22,16 @@ OFTEN = {"every": "0.000001s"}
 KEYS = ("level", "stage", "iteration", "loss", "errors", "evaluations", "projected_gradient", "grey")
 
 
+def few(**more: Any) -> dict[str, Any]:
+    """Settings of an optimiser that goes through all stages, and stays in none of them for long."""
+    return {"iterations": 8, "binarize_iterations": 4, "flip_rounds": 20} | more
+
+
 def settings(directory: Path, **more: Any) -> dict[str, Any]:
     return {
         "micrograph": {"image": IMAGE},
         "volume": {"size": 12},
-        "optimizer": {"iterations": 8},
+        "optimizer": few(),
         "runtime": {"threads": 1, "device": "cpu"},
         "run": {"dir": str(directory), "report": False},
         "checkpoint": {"every": None},
@@ -72,20 +77,20 @@ def same(found: Run, wanted: Run) -> None:
 CASES: dict[str, dict[str, Any]] = {
     "lbfgsb": {},
     "levels": {"levels": {"count": 2}, "initial": "noise", "volume": {"size": 16}},
-    "adam": {"optimizer": {"name": "adam", "iterations": 8}},
+    "adam": {"optimizer": few(name="adam")},
     "rotating": {
         "descriptors": {"patches": {"weight": 1.0, "redraw": True}},
-        "optimizer": {"iterations": 8, "rotate": 3},
+        "optimizer": few(rotate=3),
     },
     "rotating adam": {
         "descriptors": {"patches": {"weight": 1.0, "redraw": True}},
-        "optimizer": {"name": "adam", "iterations": 8, "rotate": 3},
+        "optimizer": few(name="adam", rotate=3),
     },
-    "constrained": {"descriptors": {"variation": {"mode": "constrain"}}, "optimizer": {"iterations": 4}},
+    "constrained": {"descriptors": {"variation": {"mode": "constrain"}}, "optimizer": few(iterations=4)},
     "phases": {
         "micrograph": three_phases(),
         "output": {"threshold": "exact"},
-        "optimizer": {"iterations": 5},
+        "optimizer": few(iterations=5),
     },
     "plane": {"volume": {"shape": [20, 18]}},
 }

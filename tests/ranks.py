@@ -2,6 +2,9 @@
 
 A rank that fails ends the others, and its exception, with its traceback, becomes the caller's. A rank that
 hangs is ended after the timeout, and the caller learns which ranks were still running.
+
+The ranks are forks of one process that has loaded the libraries, which takes several seconds, and has done nothing
+else: no threads, no processes that talk to each other.
 """
 
 from __future__ import annotations
@@ -10,16 +13,25 @@ import multiprocessing
 import os
 import pickle
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 #: Seconds that the other ranks have, once one has failed, to come to an end by themselves.
 GRACE = 3.0
+
+#: What nearly every rank needs.
+LIBRARIES = ["pytest", "mcrdist.reconstruct"]
+#: Where the measurement of coverage leaves word for the processes that follow.
+COVERAGE = "COVERAGE_PROCESS_CONFIG"
 
 
 class RankError(AssertionError):
@@ -59,9 +71,9 @@ def run_ranks(fn: Callable[..., Any], world_size: int, *args: Any, timeout: floa
     RankError
         A rank died without a word, or did not end in time.
     """
-    context = multiprocessing.get_context("spawn")
+    context = _libraries_loaded()
     payload = pickle.dumps((fn, args))
-    common = {
+    common = os.environ | {
         "WORLD_SIZE": str(world_size),
         "LOCAL_WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1",
@@ -87,6 +99,17 @@ def run_ranks(fn: Callable[..., Any], world_size: int, *args: Any, timeout: floa
             process.close()
         for pipe in pipes:
             pipe.close()
+
+
+def _libraries_loaded() -> Any:
+    """The context of the processes, whose origin is at work from the first call on."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES + ["coverage"] * ("coverage" in sys.modules))
+    # Each rank measures for itself; the process that they come from ends after all is counted.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(COVERAGE, raising=False)
+        forkserver.ensure_running()
+    return context
 
 
 def _collect(processes: list[Any], pipes: list[Connection], deadline: float, timeout: float) -> list[Any]:
@@ -120,17 +143,30 @@ def _let_end(processes: list[Any]) -> None:
 
 
 def _rank(pipe: Connection, environment: dict[str, str], payload: bytes) -> None:
-    # Before the function's module is imported, and torch with it, which reads some of these once.
+    os.environ.clear()
     os.environ.update(environment)
+    measurement = _coverage()
     try:
         fn, args = pickle.loads(payload)
         data = pickle.dumps(("returned", fn(*args), None))
     except BaseException as error:  # SystemExit too: a command's exit status is a result worth comparing
         text = traceback.format_exc()
         data = _pickled_error(error, text)
+    if measurement is not None:  # now: once it has spoken, a rank may be ended at any time
+        measurement.stop()
+        measurement.save()
     with suppress(BrokenPipeError):
         pipe.send_bytes(data)
     pipe.close()
+
+
+def _coverage() -> Any:
+    """Begin to measure what this process runs, if that is wanted."""
+    if COVERAGE not in os.environ:
+        return None
+    import coverage
+
+    return coverage.process_startup()
 
 
 def _pickled_error(error: BaseException, text: str) -> bytes:
@@ -143,9 +179,12 @@ def _pickled_error(error: BaseException, text: str) -> bytes:
 
 
 def own_environment() -> dict[str, str]:
-    """The environment for a program of its own: one thread, and no launcher's variables."""
-    launcher = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    inherited = {key: value for key, value in os.environ.items() if key not in launcher}
+    """The environment for a program of its own that is going to be killed: one thread, no launcher's variables.
+
+    Nor is its coverage measured: a kill while that is written leaves a broken file.
+    """
+    not_its = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", COVERAGE)
+    inherited = {key: value for key, value in os.environ.items() if key not in not_its}
     return inherited | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "OMP_NUM_THREADS": "1"}
 
 

@@ -32,7 +32,8 @@ def test_evaluation(root: Path) -> None:
 
 @pytest.mark.slow
 def test_runs_are_the_same_on_all_ranks(root: Path) -> None:
-    facts = run(root, "benchmarks/ranks.py", "--shape", "17", "16", "20", "--", "optimizer.iterations=5")
+    brief = ("optimizer.iterations=5", "optimizer.binarize_iterations=4", "optimizer.flip_rounds=20")
+    facts = run(root, "benchmarks/ranks.py", "--shape", "17", "16", "20", "--", *brief)
     assert facts["same_losses"] and facts["same_field"] and facts["same_phase"]
     assert facts["ranks"] == [1, 2, 3] and facts["iterations"] > 5
 

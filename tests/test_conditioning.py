@@ -206,6 +206,7 @@ def every_way(directory: str) -> list[str]:
     for axis in range(3):
         where = {"path": str(path / f"{axis}.npy"), "axis": "zyx"[axis], "index": 5}
         more: dict[str, Any] = {"conditioning": where, "output": {"threshold": "exact"}}
+        more["optimizer"] = {"iterations": 4, "binarize_iterations": 3, "flip_rounds": 8}
         if axis == 1:
             more["descriptors"] = {"variation": {"mode": "constrain"}}
         paths.append(str(conduct(path / f"run{axis}", **more).path))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from faults import flip, no_waiting
-from interrupted import CASES, complete, conduct, cut_short, everything, same
+from faults import flip
+from interrupted import CASES, conduct, everything, same
 
 from mcrdist.__main__ import main
 from mcrdist.errors import InputError
@@ -17,20 +17,7 @@ from mcrdist.store import checksums
 from mcrdist.store.run import REQUEUE, Run
 from mcrdist.store.verify import verify
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_waiting(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cut_short(tmp_path_factory.mktemp("cut") / "run")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return complete(tmp_path_factory.mktemp("whole") / "run")
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def contents(run: Path) -> list[bytes]:

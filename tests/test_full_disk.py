@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import in_child, no_waiting, remount, small_disk
+from faults import in_child, remount, small_disk
 from interrupted import CASES, conduct, cut_short, has_result, same
 
 from mcrdist.__main__ import main
@@ -16,16 +16,14 @@ from mcrdist.errors import InputError
 from mcrdist.store.run import Run
 from mcrdist.store.verify import verify
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def command(place: Path, *more: str) -> list[str]:
     return [
         "reconstruct", "micrograph.path=synthetic:discs", "volume.size=16", "optimizer.iterations=6",
-        "runtime.threads=1", "run.report=false", "checkpoint.every=0.01s", f"run.dir={place}", *more,
+        "optimizer.binarize_iterations=4", "optimizer.flip_rounds=20", "runtime.threads=1", "run.report=false",
+        "checkpoint.every=0.01s", f"run.dir={place}", *more,
     ]  # fmt: skip
 
 

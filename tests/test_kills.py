@@ -15,30 +15,28 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from faults import Crash, in_child, no_waiting
+from faults import Crash, in_child
 from interrupted import OFTEN, conduct, has_result, same
 from ranks import free_port, own_environment
 
 from mcrdist.store.run import Run
 from mcrdist.store.verify import verify
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.slow)])
 def test_killed_at_random_times(kills: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """After every SIGKILL the volume is absent, incomplete or right, and in the end it is that of a whole run."""
     started = time.monotonic()
-    wanted = conduct(tmp_path / "whole", checkpoint=OFTEN)
+    more = {"checkpoint": OFTEN, "optimizer": {"iterations": 8}}
+    wanted = conduct(tmp_path / "whole", **more)
     length = time.monotonic() - started
     random = np.random.default_rng(0)
     place, survived, finished = tmp_path / "cut", 0, 0
     while survived < kills or finished == 0:
         wait = float(random.uniform(0.02, 0.4 * length)) if survived < kills else None
-        status = in_child(lambda: conduct(place, resume=True, checkpoint=OFTEN), wait)
+        status = in_child(lambda: conduct(place, resume=True, **more), wait)
         assert status in (0, -9)
         if status == 0:
             same(Run.open(place), wanted)
@@ -90,11 +88,12 @@ def test_killed_at_every_step_on_the_disk(tmp_path: Path) -> None:
 
 
 def torchrun(place: Path, *launcher: str) -> subprocess.Popen[str]:
-    """A run of 40 iterations that saves itself twice a second, under an agent of torchrun."""
+    """A short run that saves itself ten times a second, under an agent of torchrun."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--max-restarts=1", *launcher,
         "-m", "mcrdist", "reconstruct", "micrograph.path=synthetic:discs", "volume.size=16", f"run.dir={place}",
-        "optimizer.iterations=40", "run.report=false", "runtime.threads=1", "checkpoint.every=0.5s",
+        "optimizer.iterations=40", "optimizer.binarize_iterations=10", "optimizer.flip_rounds=40", "run.report=false",
+        "runtime.threads=1", "checkpoint.every=0.1s",
     ]  # fmt: skip
     return subprocess.Popen(
         command, env=own_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -128,6 +128,8 @@ def test_slurm_runs_the_ranks(cluster: dict[str, str], tmp_path: Path) -> None:
         "micrograph.path=synthetic:gaussian",
         "volume.size=12",
         "optimizer.iterations=2",
+        "optimizer.binarize_iterations=2",
+        "optimizer.flip_rounds=4",
         "run.report=false",
     ]
     done = run("slurm.sbatch", "reconstruct", *settings, f"run.dir={out}", **cluster)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import no_waiting
-from interrupted import OFTEN, conduct, same
+from interrupted import OFTEN, conduct, few, same
 from matrix import random_weights
 from safetensors.torch import save_file
 
@@ -19,10 +18,7 @@ from mcrdist.objective import Objective
 from mcrdist.store.run import Run
 from mcrdist.store.verify import verify
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 @pytest.mark.parametrize("after", [0, 5])
@@ -106,7 +102,7 @@ def test_of_a_descriptor_that_looks_at_some_slices(
             place,
             volume={"shape": [12, 13, 14]},  # planes normal to y alone have the shape of the spoilt ones
             descriptors={"gram": gram},
-            optimizer={"iterations": 30, "rotate": 1},
+            optimizer=few(iterations=30, rotate=1),
             checkpoint=OFTEN,
         )
     assert seen and all(at.step == 3 for at in seen)
@@ -124,7 +120,7 @@ def test_of_a_descriptor_that_looks_at_some_slices(
 def test_a_gradient_that_is_not_finite_is_never_kept(
     name: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, more = tmp_path / "run", {"optimizer": {"name": name, "iterations": 8}, "checkpoint": OFTEN}
+    place, more = tmp_path / "run", {"optimizer": few(name=name), "checkpoint": OFTEN}
     call = Objective.__call__
 
     def calling(objective: Objective, field: Any, gradient: Any) -> Any:

@@ -249,6 +249,8 @@ def test_a_reconstruction_reports_their_error(root: Path, tmp_path: Path) -> Non
         "micrograph.path=synthetic:gaussian",
         "volume.size=12",
         "optimizer.iterations=3",
+        "optimizer.binarize_iterations=3",
+        "optimizer.flip_rounds=8",
         "descriptors.patches.weight=0.1",
         "descriptors.patches.sizes=[2,3]",
         "descriptors.patches.filters=2",

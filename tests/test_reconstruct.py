@@ -25,7 +25,8 @@ from mcrdist.directions import AXES
 from mcrdist.store.run import Run
 
 IMAGE = synthetic.ThresholdedGaussian(length=4.0, fraction=0.4).draw((64, 64), np.random.default_rng(1))
-QUICK = {"iterations": 6}
+#: All stages, none of them for long.
+QUICK = {"iterations": 6, "binarize_iterations": 6, "flip_rounds": 20}
 FIELDS = {
     "level", "shape", "stage", "iteration", "loss", "errors", "evaluations", "seconds", "memory",
     "projected_gradient", "grey",
@@ -289,12 +290,12 @@ CASES: dict[str, dict[str, Any]] = {
         "initial": "noise",
         "levels": {"count": 2},
         "volume": {"shape": [17, 16, 18]},
-        "optimizer": {"iterations": 5},
+        "optimizer": QUICK,
     },
-    "odd": {"volume": {"shape": [17, 12, 14]}, "optimizer": {"iterations": 5}},
+    "odd": {"volume": {"shape": [17, 12, 14]}, "optimizer": QUICK},
     "float64": {
         "volume": {"shape": [9, 8, 11]},
-        "optimizer": {"iterations": 3},
+        "optimizer": QUICK,
         "runtime": {"threads": 1, "dtype": "float64", "device": "cpu"},
     },
     "gaussian": {"volume": {"shape": [17, 33, 9]}, "method": "gaussian"},

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 from faults import no_waiting
-from interrupted import CASES, Stop, conduct, same
+from interrupted import CASES, OFTEN, Stop, conduct, few, same
 
-from mcrdist.checkpoints import Checkpoints
+import mcrdist
+from mcrdist.errors import InputError
+from mcrdist.solver import level
 from mcrdist.store.run import REQUEUE, Run
 from mcrdist.store.verify import verify
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def moments(stages: list[str], places: Sequence[float]) -> list[int]:
@@ -70,74 +69,67 @@ def test_cut_short_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     runs = 0
     while True:
         with monkeypatch.context() as patch:
-            Stop(patch, 50)
+            Stop(patch, 15)
             found = conduct(tmp_path / "cut", resume=True)  # the first time there is none: it starts
         runs += 1
         if found.summary["status"] == "complete":
             break
-    assert runs > len(total) // 50
+    assert runs > len(total) // 15
     same(found, wanted)
 
 
-WITHOUT: dict[str, Any] = {"checkpoint": {"every": None, "history": False}}
+#: Saved whenever that can be done without the history.
+LIGHT = OFTEN | {"history": False}
 
 
-def test_without_history_it_comes_to_a_volume_as_good(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("case", "places"),
+    [
+        ("lbfgsb", [0.0, 0.5, 1.0]),
+        ("levels", [0.5]),
+        *(
+            pytest.param(name, [0.6], marks=pytest.mark.slow)
+            for name in ("adam", "rotating", "constrained", "phases", "plane")
+        ),
+    ],
+)
+def test_without_history_the_bits_are_the_same_too(
+    case: str, places: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The curvature is learnt anew, so the way is another one from where it was cut short."""
-    wanted = conduct(tmp_path / "whole", **WITHOUT)
-    with monkeypatch.context() as patch:
-        Stop(patch, 6)
-        cut = conduct(tmp_path / "cut", **WITHOUT)
-    fields = json.loads(
-        (cut.path / "checkpoint" / "00000001" / "manifest.json").read_text().partition("\n")[2]
-    )
-    assert [field["name"] for field in fields["fields"]] == ["field"]
-    before = cut.metrics
-    found = conduct(tmp_path / "cut", resume=True, **WITHOUT)
-    assert found.metrics[: len(before)] == before
-    relax = [
-        max(line["iteration"] for line in run.metrics if line["stage"] == "relax") for run in (found, wanted)
-    ]
-    assert relax[0] == relax[1]
-    for axis, errors in wanted.summary["errors"]["rounded"].items():
-        assert found.summary["errors"]["rounded"][axis]["s2"] < 1.25 * errors["s2"]
-
-
-def test_without_history_the_bits_are_the_same_where_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At the end of a level, and while voxels are flipped."""
-    more = CASES["levels"] | WITHOUT
+    """What is forgotten where a run may be cut short is forgotten there in every run."""
+    monkeypatch.setattr(level, "FORGET", 3)
+    more = CASES[case] | {"checkpoint": LIGHT}
     with monkeypatch.context() as patch:
         stages = Stop(patch).stages
         wanted = conduct(tmp_path / "whole", **more)
-    with monkeypatch.context() as patch:
-        save = Checkpoints.save
+    for at in moments(stages, places):
+        with monkeypatch.context() as patch:
+            Stop(patch, at)
+            cut = conduct(tmp_path / "cut", **more)
+        (*_, newest) = sorted((cut.path / "checkpoint").iterdir())
+        told = json.loads((newest / "manifest.json").read_text().partition("\n")[2])
+        assert {field["name"] for field in told["fields"]} <= {"field", "rounded", "memory/moments"}
+        assert (cut.path / REQUEUE).is_file()
+        found = conduct(tmp_path / "cut", resume=True, **more)
+        same(found, wanted)
+        assert verify(found.path).problems == []
+        shutil.rmtree(found.path)
 
-        def killed(*given: Any) -> None:
-            save(*given)
-            raise KeyboardInterrupt
 
-        patch.setattr(Checkpoints, "save", killed)
-        with pytest.raises(KeyboardInterrupt):
-            conduct(tmp_path / "cut", **more)
-    assert {line["level"] for line in Run.open(tmp_path / "cut").metrics} == {0}
+def test_whether_history_is_kept_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It changes the way of the optimiser."""
     with monkeypatch.context() as patch:
-        (at,) = moments([stage for stage in stages if stage == "flip"], [0.5])
-        # The run that goes on has the records of its second level alone.
-        first = sum(line["level"] == 0 for line in wanted.metrics)
-        Stop(patch, stages.index("flip") + at - first)
-        conduct(tmp_path / "cut", resume=True, **more)
-    same(conduct(tmp_path / "cut", resume=True, **more), wanted)
+        Stop(patch, 5)
+        conduct(tmp_path / "cut")
+    with pytest.raises(InputError, match=r"^checkpoint\.history: expected the settings of the run"):
+        mcrdist.reconstruct(f"run.dir={tmp_path / 'cut'}", "resume=true", "checkpoint.history=false")
 
 
 @pytest.mark.parametrize("name", ["scipy", "yeong_torquato"])
 def test_optimisers_that_cannot_be_looked_into_go_on_too(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"optimizer": {"name": name, "iterations": 12}}
+    more = {"optimizer": few(name=name, iterations=12)}
     with monkeypatch.context() as patch:
         Stop(patch, 5)
         cut = conduct(tmp_path / "cut", **more)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import no_waiting
-from interrupted import CASES, Stop, conduct, cut_short, everything
+from interrupted import CASES, Stop, conduct, everything
 from test_reconstruct import IMAGE
 
 import mcrdist
@@ -20,15 +19,7 @@ from mcrdist.errors import InputError
 from mcrdist.store.lock import Lock
 from mcrdist.store.run import Run
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_waiting(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cut_short(tmp_path_factory.mktemp("cut") / "run")
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def command_line(directory: Path) -> list[str]:

@@ -149,7 +149,8 @@ def test_from_the_command_line(three_phases: Path, tmp_path: Path) -> None:
         [
             sys.executable, "-m", "mcrdist", "reconstruct", f"micrograph.path={three_phases}",
             "micrograph.phase=null", "volume.shape=[12,16,8]", f"run.dir={tmp_path / 'out'}", "run.report=false",
-            "optimizer.iterations=3", "descriptors.s2.pooled=[2]", "descriptors.variation.pooled=[2]",
+            "optimizer.iterations=3", "optimizer.binarize_iterations=3", "optimizer.flip_rounds=8",
+            "descriptors.s2.pooled=[2]", "descriptors.variation.pooled=[2]",
             "descriptors.s3.weight=1", "descriptors.s3.triangles=sparse", "descriptors.lineal_path.weight=1",
             "descriptors.cross_correlation.weight=1",
         ],

@@ -15,7 +15,10 @@ from wanted import blobs
 import mcrdist
 from mcrdist.__main__ import main
 
-QUICK = ["volume.size=12", "target.lags=4", "optimizer.iterations=3", "runtime.threads=1", "seed=1"]
+QUICK = [
+    "volume.size=12", "target.lags=4", "optimizer.iterations=3", "optimizer.binarize_iterations=3",
+    "optimizer.flip_rounds=8", "runtime.threads=1", "seed=1",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

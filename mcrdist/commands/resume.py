@@ -16,7 +16,7 @@ _FREE = (
     "resume",
     "run.dir",
     "run.report",
-    "checkpoint",
+    "checkpoint.every",
     "runtime.device",
     "runtime.threads",
     "runtime.timeout",

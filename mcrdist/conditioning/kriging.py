@@ -8,11 +8,12 @@ are still on the wrong side of the cut are then reflected, and the field is krig
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
-import scipy.stats
 import torch
+from scipy.special import ndtr
 from torch import Tensor
 
 from mcrdist.parallel.fft3 import SlabFFT, Transfer
@@ -56,8 +57,8 @@ def conditioned(
     def correlate(weights: Tensor) -> Tensor:
         return fft.filter(weights, covariance)
 
-    density = float(scipy.stats.norm.pdf(cut))
-    above = float(scipy.stats.norm.sf(cut))
+    density = math.exp(-0.5 * cut**2) / math.sqrt(2.0 * math.pi)
+    above = float(ndtr(-cut))
     noise = max(above * (1.0 - above) - density**2, NUGGET) / density**2
     wrong = (inside.to(field.dtype) - (field > cut).to(field.dtype)) / density
     field = field + correlate(_solve(correlate, known, wrong * known, noise, slab))

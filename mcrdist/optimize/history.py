@@ -70,6 +70,12 @@ class History:
     def __len__(self) -> int:
         return len(self._order)
 
+    @property
+    def scale(self) -> float:
+        """Length of a step along the gradient, as the newest pair has it; there is one."""
+        s, y = 1 + 2 * self._order[-1], 2 + 2 * self._order[-1]
+        return float(self._whole[s, y] / self._whole[y, y])
+
     def clear(self) -> None:
         """Forget all pairs."""
         self._order.clear()

@@ -33,7 +33,7 @@ RECOVERED = 0.99  # of the loss at the last such restart: only below it, another
 _Taken = TypeVar("_Taken")
 
 #: What is remembered of an iteration beside the history and the losses so far.
-_NUMBERS = ("loss", "iteration", "evaluations", "first_trial", "stalled", "restart_below", "step")
+_NUMBERS = ("loss", "iteration", "evaluations", "first_trial", "stalled", "restart_below", "step", "scale")
 
 
 def minimize(
@@ -72,8 +72,8 @@ def minimize(
         ``map(work, planes)`` as of a pool of threads; work on different planes is independent.
     memory
         What an earlier call that was cut short had in mind at `x`: goes on from there, bit for bit, without telling
-        the callback of that iteration again. Without its fields, or with another `history`, curvature is learnt
-        anew.
+        the callback of that iteration again. Where the optional `Options.forget` made it `light`, its history is not
+        needed for that; otherwise, without it or with another `history`, curvature is learnt anew.
 
     Returns
     -------
@@ -105,10 +105,12 @@ class _Minimizer:
         self.x, self.trial = self.given, torch.empty_like(x)
         self.progress = Progress(options, callback)
         self.history = History(x, options.history, options.history_dtype, gather, planes_map)
-        self.loss = math.nan
+        self.loss, self.gradient = math.nan, torch.empty(0)
         self.first_trial = 1.0
         self.iteration = self.evaluations = self.stalled = 0
         self.restart_below, self.step = math.inf, 0.0
+        self.scale = 0.0  # of the first step after all was forgotten; 0: nobody knows
+        self.light = True
 
     def run(self, memory: Memory | None) -> Result:
         try:
@@ -133,6 +135,7 @@ class _Minimizer:
                 return self._result("no further decrease")
             self.step = found
             self.stalled = self.stalled + 1 if before - self.loss < STALL * abs(before) else 0
+            self._forget_in_time()
             stop = self._report()
         return self._result(stop)
 
@@ -154,15 +157,29 @@ class _Minimizer:
         self._take(lambda: self.history.begin(self.x, gradient))
         return memory is None
 
+    def _forget_in_time(self) -> None:
+        """Forget what one who is given `x` alone does not know, if it is time to."""
+        options = self.progress.options
+        self.light = bool(options.forget) and (
+            self.iteration % options.forget == 0 or self.iteration >= options.iterations
+        )
+        if self.light:
+            self.scale = self.history.scale if len(self.history) else 0.0
+            self.history.begin(self.x, self.gradient)
+            self.progress.restart()
+
     def _report(self) -> str | None:
         return self.progress.stop(self._state())
 
     def _state(self) -> State:
         norm = self.history.projected_gradient
-        return State(self.iteration, self.loss, self.evaluations, norm, self.step, self.x, self._memory)
+        now = (self.iteration, self.loss, self.evaluations, norm, self.step, self.x)
+        return State(*now, self._memory, self.light or not self.progress.options.forget)
 
     def _memory(self) -> Memory:
         numbers = {name: getattr(self, name) for name in _NUMBERS} | {"seen": self.progress.seen}
+        if self.progress.options.forget:
+            return Memory(numbers | {"evaluations": self.evaluations - 1}, repeats=1)
         return Memory(numbers | self.history.numbers(), {"history": self.history.used()})
 
     def _result(self, stop: str) -> Result:
@@ -170,7 +187,8 @@ class _Minimizer:
 
     def _evaluate(self, x: Tensor) -> tuple[float, Tensor]:
         self.evaluations += 1
-        return self.function(x)
+        loss, self.gradient = self.function(x)
+        return loss, self.gradient
 
     def _step(self) -> float | None:
         """One iteration: the step length, or None when even steepest descent finds no decrease."""
@@ -179,9 +197,11 @@ class _Minimizer:
             if coefficients is None:
                 self.history.clear()
                 largest = self.history.largest_free
-                coefficients = [(0, -FIRST_CHANGE / largest if largest > 0 else 0.0)]
-            steepest = not len(self.history)
+                unscaled = FIRST_CHANGE / largest if largest > 0 else 0.0
+                coefficients = [(0, -(self.scale or unscaled))]
+            steepest = not len(self.history) and not self.scale
             step = self._search(coefficients)
+            self.scale = 0.0
             self.first_trial = self.first_trial if step is not None else 1.0
             if step is not None or steepest:
                 return step

@@ -35,6 +35,9 @@ class Options:
     projected_gradient
         Stop when the largest component of the projected gradient, min(g, x) or min(-g, 1 - x), is not above
         this.
+    forget
+        Iterations after which all curvature is forgotten, whatever happens: there `x` and a few numbers are all that
+        there is to know, and a minimiser that is given them goes on as this one does. 0: never.
     """
 
     history: int = 10
@@ -42,6 +45,7 @@ class Options:
     relative_decrease: float = 1e-4
     projected_gradient: float = 0.0
     history_dtype: torch.dtype | None = None
+    forget: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,21 @@ class Memory:
     fields
         Tensors (rows, planes, ...); views, which the next iteration changes. A minimiser that is given none goes on
         from `x` all the same, with nothing learnt yet.
+    repeats
+        Evaluations that whoever goes on makes again.
     """
 
     numbers: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Tensor] = field(default_factory=dict)
+    repeats: int = 0
 
 
 @dataclass(frozen=True)
 class State:
     """What a callback is told; iteration 0 is the start. `x` is to be read, not kept: it changes in place.
 
-    `memory()` is what the minimiser needs to go on from here.
+    `memory()` is what the minimiser needs to go on from here. With `Options.forget` it can be had where `light`, and
+    has no fields.
     """
 
     iteration: int
@@ -75,6 +83,7 @@ class State:
     step: float
     x: Tensor
     memory: Callable[[], Memory] = Memory
+    light: bool = True
 
 
 @dataclass(frozen=True)

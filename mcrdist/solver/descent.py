@@ -101,9 +101,9 @@ class Descent:
         objective.rotate(self._round)
         self._round += 1
 
-    def standing(self, objective: Objective) -> dict[str, int]:
-        """How far an objective has come; plain data for `recall`."""
-        return {"evaluations": objective.evaluations, "round": self._round}
+    def standing(self, objective: Objective, repeats: int = 0) -> dict[str, int]:
+        """How far an objective has come; plain data for `recall`. The last `repeats` evaluations will be made again."""
+        return {"evaluations": objective.evaluations - repeats, "round": self._round}
 
     def recall(self, objective: Objective, standing: Mapping[str, int]) -> None:
         """Let an objective look where it did when it had come that far."""

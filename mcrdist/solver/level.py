@@ -63,14 +63,14 @@ COSTLY_FLIP_ROUNDS = 25
 MOST_FLIPS = 10
 #: Exchanges of two voxels that are tried in a single plane.
 EXCHANGES = 2000
+#: Iterations after which the optimiser forgets, where its history is not saved.
+FORGET = 50
 
 
 #: Keeps numbers and fields (rows, planes, ...) of a level that is being solved.
 Keep = Callable[[dict[str, Any], dict[str, Tensor]], None]
 #: The fields of a minimiser's memory, among those that are kept.
 _MEMORY = "memory/"
-#: The largest of them, which need not be kept.
-HISTORY = f"{_MEMORY}history"
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ class LevelSolver:
         self._next = 0 if saved is None else int(saved.numbers.get("next", 0))
         self._loss = float("nan")
         self._gradient = torch.empty(0)
+        self._forget = 0 if config.checkpoint.history else FORGET
 
     def solve(self, field: Tensor, finest: bool) -> Outcome:
         """Solve the level from `field` (planes, ny, nx) in [0, 1], which is overwritten.
@@ -150,6 +151,7 @@ class LevelSolver:
             relative_decrease=options.relative_decrease,
             # a voxel's share of the gradient shrinks as the volume grows
             projected_gradient=options.projected_gradient / math.prod(self._grid.slab.shape),
+            forget=self._forget,
         )
         stop = ""
         if self._grid.objective(self._smoothing).prepares:
@@ -205,7 +207,7 @@ class LevelSolver:
     def _keep_if_due(self, objective: Objective, memory: Callable[[], Memory], **fields: Tensor) -> None:
         if self._recorder.due:
             known = memory()
-            standing = {"standing": self._descent.standing(objective)}
+            standing = {"standing": self._descent.standing(objective, known.repeats)}
             self._keep(Memory(known.numbers | standing, known.fields), **fields)
 
     def _unmet(self, objective: Objective, field: Tensor, _: Memory | None) -> bool:
@@ -252,7 +254,8 @@ class LevelSolver:
         def note(state: State) -> bool:
             self._next = self._iterations + state.iteration + 1
             stop = self._recorder.note(self._next - 1, state.loss, last[0], state.x, state.projected_gradient)
-            self._keep_if_due(objective, state.memory, field=state.x)
+            if state.light:
+                self._keep_if_due(objective, state.memory, field=state.x)
             return stop
 
         self._begin_counting()
@@ -286,6 +289,7 @@ class LevelSolver:
             iterations=self._config.optimizer.binarize_iterations,
             relative_decrease=self._config.optimizer.relative_decrease,
             projected_gradient=0.0,
+            forget=self._forget,
         )
         misfit, greyness = self._journal.once(lambda _: self._greyness(field))
         if greyness == 0.0:
