@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 
 # Before anything imports NumPy or torch: one thread a process, since the tests run in several processes and
 # the bit-for-bit comparisons between numbers of ranks are promised for one thread a rank.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ranks import COVERAGE
 from ranks import run_ranks as _run_ranks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +33,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    if item.get_closest_marker("unmeasured") is None:
+        return (yield)
+    found = sys.gettrace(), threading.gettrace()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(COVERAGE, raising=False)  # nor that of the processes that it starts
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+        try:
+            return (yield)
+        finally:
+            sys.settrace(found[0])
+            threading.settrace(found[1])  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

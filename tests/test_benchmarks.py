@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.unmeasured
+
 
 def run(root: Path, *command: str) -> dict[str, Any]:
     (facts,) = run_all(root, *command)

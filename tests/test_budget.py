@@ -140,6 +140,7 @@ def evaluate(lanes: int | None) -> tuple[float, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_the_budget_is_kept(tmp_path: Path) -> None:
     settings = ("optimizer.iterations=3", "run.report=false")
     small = measured(tmp_path / "small", "volume.size=16", *settings)

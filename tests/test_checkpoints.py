@@ -271,7 +271,9 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.unmeasured])]
+)
 def test_mutated_manifests(count: int, example: Path, tmp_path: Path) -> None:
     """Half of them with a checksum that fits, so that what is behind it is tried too."""
     from mcrdist.store.generation import _checksum
@@ -373,7 +375,9 @@ def quick_disk() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples", [10, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.unmeasured])]
+)
 def test_any_order_of_events(examples: int) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 

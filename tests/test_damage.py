@@ -27,7 +27,7 @@ def contents(run: Path) -> list[bytes]:
     return [np.asarray(one[...]).tobytes() for one in opened if isinstance(one, zarr.Array)]
 
 
-@pytest.mark.parametrize("flips", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.unmeasured])])
 def test_verify_notices_every_flipped_bit(flips: int, whole: Path, cut: Path) -> None:
     random = np.random.default_rng(0)
     assert verify(whole).problems == [] and verify(cut).problems == []
@@ -120,6 +120,7 @@ def noticed(run: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_verify_notices_every_truncation(whole: Path, tmp_path: Path) -> None:
     """Of every file of a finished run: nothing left, half of it, all but the last byte that says anything; no file."""
     place = tmp_path / "run"

@@ -53,6 +53,7 @@ def test_menu_has_every_page() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_pages(site: Path) -> None:
     for name in menu():
         page = (site / f"{name}.html").read_text(encoding="utf-8")
@@ -66,6 +67,7 @@ def test_pages(site: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_mathematics(site: Path) -> None:
     for name in ("how_it_works", "notebooks/figures_of_the_paper"):
         page = (site / f"{name}.html").read_text(encoding="utf-8")
@@ -77,6 +79,7 @@ def test_mathematics(site: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_docstrings(site: Path) -> None:
     page = (site / "api.html").read_text(encoding="utf-8")
     assert "----------" not in page, "a section of a numpy docstring was not recognised"
@@ -89,6 +92,7 @@ def test_docstrings(site: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @needs_chromium
 @pytest.mark.parametrize("name", ["index", "how_it_works", "notebooks/first_reconstruction", "api"])
 def test_in_a_browser(site: Path, name: str) -> None:

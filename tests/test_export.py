@@ -263,6 +263,7 @@ def test_memory_does_not_grow_with_the_volume(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("form", ["npy", "tiff", "vti", "hdf5"])
 def test_memory_of_a_process(tmp_path: Path, form: str) -> None:
     """Four times the planes, 192 MB more: the process takes no more than 24 MB more."""

@@ -53,6 +53,7 @@ def measured(out: Path, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("size", "settings", "work"),
     [
@@ -81,6 +82,7 @@ def measured_here(settings: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_rank_holds_its_share(run_ranks: Any, tmp_path: Path) -> None:
     settings = [
         "micrograph.path=synthetic:gaussian",

@@ -28,6 +28,7 @@ def command(place: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_disk_that_fills_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whenever it does: exit status 2, one line, and with more room the run ends with the bits of a whole one."""
     assert main(command(tmp_path / "whole")) == 0

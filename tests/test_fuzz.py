@@ -38,7 +38,7 @@ FILES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [5, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.unmeasured])])
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.filterwarnings("ignore")
 def test_mutated_runs(name: str, count: int, finished: Path, tmp_path: Path) -> None:

@@ -19,17 +19,24 @@ from faults import Crash, in_child
 from interrupted import OFTEN, conduct, has_result, same
 from ranks import free_port, own_environment
 
+from mcrdist.solver import level
 from mcrdist.store.run import Run
 from mcrdist.store.verify import verify
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.slow)])
-def test_killed_at_random_times(kills: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(
+    ("kills", "history"),
+    [(5, True), (5, False), pytest.param(30, True, marks=[pytest.mark.slow, pytest.mark.unmeasured])],
+)
+def test_killed_at_random_times(
+    kills: int, history: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After every SIGKILL the volume is absent, incomplete or right, and in the end it is that of a whole run."""
     started = time.monotonic()
-    more = {"checkpoint": OFTEN, "optimizer": {"iterations": 8}}
+    monkeypatch.setattr(level, "FORGET", 3)
+    more = {"checkpoint": OFTEN | {"history": history}, "optimizer": {"iterations": 8}}
     wanted = conduct(tmp_path / "whole", **more)
     length = time.monotonic() - started
     random = np.random.default_rng(0)
@@ -60,6 +67,7 @@ SHORT: dict[str, Any] = {
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.timeout(900)
 def test_killed_at_every_step_on_the_disk(tmp_path: Path) -> None:
     """Of a whole run: in every write, after every sync, before and after every rename, the libraries' too."""

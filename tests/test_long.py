@@ -59,6 +59,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.timeout(SECONDS + 240)
 def test_run_after_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_waiting(monkeypatch)
@@ -89,6 +90,7 @@ def test_run_after_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_run_after_run_on_two_ranks(tmp_path: Path, run_ranks: Callable[..., list[Any]]) -> None:
     for standing in run_ranks(again_and_again, 2, str(tmp_path), min(SECONDS, 60.0), timeout=240.0):
         first, last = standing[FIRST - 1], standing[-1]

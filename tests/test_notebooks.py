@@ -111,6 +111,7 @@ def test_readme_lists_the_notebooks() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", NAMES)
 def test_executes(name: str) -> None:
     notebook = make().execute(name, size=SIZE, timeout=240)

@@ -85,12 +85,9 @@ LIGHT = OFTEN | {"history": False}
 @pytest.mark.parametrize(
     ("case", "places"),
     [
-        ("lbfgsb", [0.0, 0.5, 1.0]),
-        ("levels", [0.5]),
-        *(
-            pytest.param(name, [0.6], marks=pytest.mark.slow)
-            for name in ("adam", "rotating", "constrained", "phases", "plane")
-        ),
+        ("lbfgsb", [0.5]),
+        pytest.param("lbfgsb", [0.0, 1.0], marks=pytest.mark.slow),
+        *(pytest.param(name, [0.6], marks=pytest.mark.slow) for name in list(CASES)[1:]),
     ],
 )
 def test_without_history_the_bits_are_the_same_too(
