@@ -1,6 +1,6 @@
 """Run after run in one process: memory, file handles, threads and disk stay as they are.
 
-For a minute, or for as many seconds as ``MCRDIST_LONG`` says: ``MCRDIST_LONG=3600 pytest --slow tests/test_long.py``.
+For some rounds, or for as many seconds as ``MCRDIST_LONG`` says: ``MCRDIST_LONG=3600 pytest --slow tests/test_long.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from faults import no_waiting
 from interrupted import CASES, OFTEN, Stop, conduct
 from memory import resident
 
-SECONDS = float(os.environ.get("MCRDIST_LONG", "60"))
+SECONDS = float(os.environ.get("MCRDIST_LONG", "20"))
 #: Runs until libraries have loaded what they load and caches are full.
 FIRST = 4
 #: What the memory may grow by while more runs follow, whatever their number.
