@@ -142,7 +142,7 @@ def evaluate(lanes: int | None) -> tuple[float, Any]:
 @pytest.mark.slow
 @pytest.mark.unmeasured
 def test_the_budget_is_kept(tmp_path: Path) -> None:
-    settings = ("optimizer.iterations=3", "run.report=false")
+    settings = ("optimizer.iterations=3", "optimizer.binarize_iterations=8", "run.report=false")
     small = measured(tmp_path / "small", "volume.size=16", *settings)
     enough_for = replace(
         Work((144, 144, 144), history=4, history_itemsize=2, report=False), libraries=small["before"]

@@ -1,6 +1,6 @@
 """Run after run in one process: memory, file handles, threads and disk stay as they are.
 
-For some rounds, or for as many seconds as ``MCRDIST_LONG`` says: ``MCRDIST_LONG=3600 pytest --slow tests/test_long.py``.
+Some rounds, or as many seconds as ``MCRDIST_LONG`` says: ``MCRDIST_LONG=3600 pytest --slow tests/test_long.py``.
 """
 
 from __future__ import annotations
