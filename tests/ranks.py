@@ -9,6 +9,7 @@ else: no threads, no processes that talk to each other.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -101,14 +102,18 @@ def run_ranks(fn: Callable[..., Any], world_size: int, *args: Any, timeout: floa
             pipe.close()
 
 
+@functools.cache
 def _libraries_loaded() -> Any:
-    """The context of the processes, whose origin is at work from the first call on."""
+    """The context of the processes, whose origin is ready from the first call on."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES + ["coverage"] * ("coverage" in sys.modules))
     # Each rank measures for itself; the process that they come from ends after all is counted.
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(COVERAGE, raising=False)
         forkserver.ensure_running()
+    first = context.Process(target=int)  # which has to wait
+    first.start()
+    first.join()
     return context
 
 

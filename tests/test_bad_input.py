@@ -249,7 +249,7 @@ def test_under_torchrun(case: Case, directory: Path) -> None:
     before = contents(directory)
     start = time.monotonic()
     done = _torchrun(2, "reconstruct", *SETTINGS, *overrides)
-    assert time.monotonic() - start < 60, "a rank was left hanging"
+    assert time.monotonic() - start < 110, "a rank was left hanging"
     assert_said_once_by_ranks_that_left_with_2(done, said)
     assert contents(directory) == before
 

@@ -65,7 +65,7 @@ def test_help_and_version_do_not_load_what_they_do_not_need() -> None:
         "main(['--version']); print([m for m in ('torch', 'hydra', 'skimage', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert f"mcrdist {mcrdist.__version__}" in done.stdout
@@ -77,7 +77,7 @@ def test_bad_settings_do_not_load_torch() -> None:
         "print(status, 'torch' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout == "2 False\n"
 
@@ -285,6 +285,6 @@ def test_the_functions_survive_the_import_of_their_modules() -> None:
         "assert mcrdist.config.AXES\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr

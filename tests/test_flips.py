@@ -48,7 +48,7 @@ class SumOverThreads:
 
     def __init__(self, size: int) -> None:
         self.parts: list[np.ndarray] = [np.zeros(0)] * size
-        self.barrier = threading.Barrier(size, timeout=20)
+        self.barrier = threading.Barrier(size, timeout=120)
 
     def of(self, rank: int) -> Callable[[np.ndarray], np.ndarray]:
         def sum_integers(counts: np.ndarray) -> np.ndarray:

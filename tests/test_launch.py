@@ -17,7 +17,7 @@ SCRIPTS = ("torchrun_local.sh", "slurm.sbatch", "sweep.sh", "dask.sbatch")
 
 
 def run(
-    script: str, *arguments: str, timeout: float = 60, **environment: str
+    script: str, *arguments: str, timeout: float = 200, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "RANKS"))}
     return subprocess.run(
@@ -161,12 +161,12 @@ while true; do sleep 0.05; done
         text=True,
     )
     try:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not (out / "ready").exists() or len((out / "ready").read_text().split()) < 2:
             assert time.monotonic() < until
             time.sleep(0.05)
         job.send_signal(signal.SIGUSR1)
-        text, _ = job.communicate(timeout=20)
+        text, _ = job.communicate(timeout=120)
     finally:
         job.kill()
     assert sorted((out / "told").read_text().split("\n")) == ["", "0 of 2", "1 of 2"]
@@ -235,10 +235,10 @@ def test_dask_runs_a_program_on_its_workers(cluster: dict[str, str], tmp_path: P
     look.write_text(
         "from distributed import Client\n"
         "with Client() as client:\n"
-        "    client.wait_for_workers(2, timeout=40)\n"
+        "    client.wait_for_workers(2, timeout=120)\n"
         "    print(len(client.scheduler_info()['workers']), client.submit(sum, [1, 2]).result())\n"
     )
-    done = run("dask.sbatch", sys.executable, str(look), timeout=90, **cluster, TMPDIR=str(tmp_path))
+    done = run("dask.sbatch", sys.executable, str(look), **cluster, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "2 3" in done.stdout
 

@@ -77,8 +77,8 @@ def test_a_rank_is_lost(number: int, which: int, happened: str, tmp_path: Path) 
         os.kill(processes[which].pid, number)
         began = time.monotonic()
         others = [process for rank, process in enumerate(processes) if rank != which]
-        told = [process.communicate(timeout=60)[1] for process in others]
-        assert time.monotonic() - began < TIMEOUT + 20
+        told = [process.communicate(timeout=120)[1] for process in others]
+        assert time.monotonic() - began < TIMEOUT + 60  # not for ever
     assert [process.returncode for process in others] == [3, 3], told
     # torch may have something to say of the store that went with the first rank
     lines = [line for line in "".join(told).splitlines() if line.startswith("mcrdist:")]
@@ -95,7 +95,7 @@ def test_a_rank_is_lost(number: int, which: int, happened: str, tmp_path: Path) 
 
 def test_a_rank_never_comes(tmp_path: Path) -> None:
     with ranks(tmp_path / "run", 2, started=1) as processes:
-        _, told = processes[0].communicate(timeout=90)
+        _, told = processes[0].communicate(timeout=120)
     assert processes[0].returncode == 3
     assert told.count("\n") == 1
     assert told.startswith(

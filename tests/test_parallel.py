@@ -281,7 +281,7 @@ def test_a_rank_that_hangs_or_leaves_does_not_hold_the_others(run_ranks: RunRank
         run_ranks(_wait_in_vain, 2, 2.0)
     with pytest.raises((InputError, RuntimeError, RankError), match=r"only here|closed"):
         run_ranks(_leave_in_the_middle, 2)
-    assert time.monotonic() - start < 40
+    assert time.monotonic() - start < 55  # of the minute that the rank sleeps
 
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

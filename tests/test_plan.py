@@ -22,7 +22,7 @@ def test_the_command(tmp_path: Path) -> None:
         [sys.executable, "-m", "mcrdist", "plan", "volume.size=2048", "ranks=64", "device=h100"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         cwd=tmp_path,
     )

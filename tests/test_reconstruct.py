@@ -365,13 +365,13 @@ def interrupt(process: subprocess.Popen[str], directory: Path, number: int) -> t
     """Send a signal once iterations are being written; return what was printed."""
     metrics = directory / "metrics.jsonl"
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while not (metrics.is_file() and metrics.stat().st_size > 1000):
-            assert time.monotonic() < until, "no iteration in a minute"
+            assert time.monotonic() < until, "no iteration in two minutes"
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         process.send_signal(number)
-        return process.communicate(timeout=60)
+        return process.communicate(timeout=120)
     finally:
         if process.poll() is None:
             process.kill()
