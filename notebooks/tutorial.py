@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Mapping
@@ -14,14 +15,28 @@ from matplotlib.colors import ListedColormap, to_rgb
 from mpl_toolkits.mplot3d import Axes3D
 from numpy.typing import NDArray
 
+import mcrdist
 from mcrdist.analysis.pictures import COLOURS
 
 Labels = NDArray[np.uint8]
 
 
+_TRIAL = "MCRDIST_NOTEBOOK_SIZE"
+
+
 def size(default: int) -> int:
-    """Voxels along an edge: `default`, or $MCRDIST_NOTEBOOK_SIZE, with which the tests make them small."""
-    return int(os.environ.get("MCRDIST_NOTEBOOK_SIZE", default))
+    """Voxels along an edge: `default`, or $MCRDIST_NOTEBOOK_SIZE, with which the tests make them small, and brief."""
+    if _TRIAL not in os.environ:
+        return default
+    mcrdist.reconstruct = functools.partial(_briefly, mcrdist.reconstruct)
+    return int(os.environ[_TRIAL])
+
+
+def _briefly(reconstruct: Any, *overrides: str, **settings: Any) -> Any:
+    """Reconstruct in so few iterations that the result is nothing to look at."""
+    wanted = settings.pop("optimizer", {})
+    few = {"iterations": min(30, wanted.get("iterations", 30)), "binarize_iterations": 5, "flip_rounds": 10}
+    return reconstruct(*overrides, optimizer=wanted | few, **settings)
 
 
 def directory() -> Path:

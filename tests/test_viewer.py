@@ -158,7 +158,7 @@ def test_the_command_ends_tidily(run: Run, number: int) -> None:
             f"napari: napari --plugin napari-ome-zarr {run.path / 'volume.zarr' / 'phase'}\n"
         )
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
         assert process.stdout.read() == "view   ended\n" and process.stderr.read() == ""
 
 
