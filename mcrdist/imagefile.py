@@ -7,6 +7,7 @@ before anything is decoded, and nothing is ever unpickled.
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,8 +188,41 @@ def _dpi_size(dpi: Any) -> PixelSize | None:
 # ---------------------------------------------------------------------------------------- TIFF
 
 
-def _read_tiff(path: Path) -> ImageFile:
+@contextmanager
+def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF whose pages come to an end; tifffile follows a chain that leads back into itself for ever.
+
+    Raises
+    ------
+    ValueError
+        They do not.
+    """
     with tifffile.TiffFile(path) as tiff:
+        seen: set[int] = set()
+        offset = tiff.pages.first.offset
+        while offset is not None:
+            if offset in seen:
+                raise ValueError(f"its pages go round in a circle from byte {offset}")
+            seen.add(offset)
+            offset = _next_page(tiff, offset)
+        yield tiff
+
+
+def _next_page(tiff: tifffile.TiffFile, offset: int) -> int | None:
+    """Return where the page after the one at `offset` is, None where tifffile finds none."""
+    form, file = tiff.tiff, tiff.filehandle
+    try:
+        file.seek(offset)
+        (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+        file.seek(offset + form.tagnosize + tags * form.tagsize)
+        (following,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
+    except (struct.error, OSError, ValueError):
+        return None
+    return int(following) if 0 < following < file.size else None
+
+
+def _read_tiff(path: Path) -> ImageFile:
+    with open_tiff(path) as tiff:
         series, page = tiff.series[0], tiff.pages.first
         pages = sum(1 for item in tiff.series if not getattr(item.keyframe, "is_reduced", False))
         stack = [n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS" and n > 1]

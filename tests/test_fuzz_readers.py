@@ -115,3 +115,22 @@ def test_mutated_files(name: str, count: int, tmp_path: Path, caplog: pytest.Log
     assert slowest < MOST_SECONDS
     assert refused
     print(f"{name}: {count} mutated, {refused} refused, {slowest:.2f} s at most")
+
+
+@pytest.mark.parametrize("pages", [1, 3, 150])
+@pytest.mark.parametrize("read", [read_image, voxels])
+def test_pages_that_go_round_in_a_circle(read: Callable[[Path], Any], pages: int, tmp_path: Path) -> None:
+    """tifffile would follow them for ever: it looks for circles at the hundredth page alone, if at all."""
+    path = tmp_path / "round.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for number in range(pages):
+            writer.write(np.full((6, 7), number, np.uint8), contiguous=False, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        last = tiff.pages[-1]
+        end, first = last.offset + 2 + 12 * len(last.tags), tiff.pages[pages // 2].offset
+    data = bytearray(path.read_bytes())
+    assert data[end : end + 4] == bytes(4)
+    data[end : end + 4] = first.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"round\.tif: .*go round in a circle"):
+        read(path)

@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from mcrdist.errors import UNREADABLE, InputError
-from mcrdist.imagefile import pixel_size, plane_distance
+from mcrdist.imagefile import open_tiff, pixel_size, plane_distance
 
 Sizes = tuple[float, float, float]
 _UNKNOWN: Sizes = (1.0, 1.0, 1.0)
@@ -72,13 +72,13 @@ def read_tiff(path: Path) -> tuple[Any, Sizes, str | None]:
 def _stack_of(path: Path) -> tuple[Any, Sizes, str | None]:
     if path.is_dir():
         files = _slices(path)
-        with tifffile.TiffFile(files[0]) as tiff:
+        with open_tiff(files[0]) as tiff:
             page = tiff.pages.first
             size = pixel_size(tiff)
             array: Any = _Files(files, page.shape, page.dtype)
         _check(path, array.shape, array.dtype)
         return (array, *_sizes(None, size))
-    with tifffile.TiffFile(path) as tiff:
+    with open_tiff(path) as tiff:
         series = tiff.series[0]
         shape = tuple(n for axis, n in zip(series.axes, series.shape, strict=True) if n > 1 or axis in "YX")
         _check(path, shape, series.dtype)
@@ -142,7 +142,8 @@ class _Files(_Planes):
         self._files = files
 
     def _plane(self, number: int) -> NDArray[Any]:
-        plane = tifffile.imread(self._files[number])
+        with open_tiff(self._files[number]) as tiff:
+            plane = tiff.asarray()
         if plane.shape != self.shape[1:]:
             raise ValueError(f"{self._files[number].name} is {plane.shape}, not {self.shape[1:]}")
         return np.asarray(plane)
@@ -156,7 +157,7 @@ class _Pages(_Planes):
         self._path = path
 
     def _stack(self, numbers: range) -> NDArray[Any]:
-        with tifffile.TiffFile(self._path) as tiff:
+        with open_tiff(self._path) as tiff:
             pages: Any = tiff.series[0].pages
             return np.stack(
                 [np.asarray(pages[number].asarray()).reshape(self.shape[1:]) for number in numbers]
