@@ -5,8 +5,9 @@
 
 The planes in the middle of a volume, one normal to each axis, are the micrographs of a run with the settings given,
 and of a Gaussian random field with their S2 (`method=gaussian`). Both have `--size` voxels a side. All three are
-cut into boxes as large as fit into both the true volume and the made ones, and every box is analysed as a volume
-without periodicity by `mcrdist analyze`; what is compared are means over boxes, and the true boxes' scatter is shown.
+cut into boxes as large as fit into both the true volume and the made ones, and every box is measured as a volume
+without periodicity, as `mcrdist analyze truth.path=` does; what is compared are means over boxes, and the true boxes'
+scatter is shown.
 
 Prints one JSON line a statistic ("benchmark": "truth_NAME"), then one that counts on how many of them the
 reconstruction is nearer to the truth than the random field ("truth"), and one a phase with the errors of its
@@ -34,6 +35,12 @@ import tifffile
 from numpy.typing import NDArray
 
 import mcrdist
+from mcrdist.analysis.material import Phase
+from mcrdist.analysis.volume.measure import Job, Measured, measure
+from mcrdist.analysis.volume.truth import Beside, compare, pieces
+from mcrdist.analysis.volume.workers import Crew
+from mcrdist.analysis.volume.workers import workers as started
+from mcrdist.config import AnalyzeConfig, DaskConfig, MiddleConfig, VolumeSourceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 VOLUMES = {
@@ -41,13 +48,11 @@ VOLUMES = {
     "separator_rods": ("separator_rods.tif", {1: "phase 1", 0: "phase 0"}),
 }
 #: The same for a phase and for the rest.
-SHARED = ("volume fraction", "boundaries", "specific", "integral", "anisotropy", "Euler", "E(S2")
+SHARED = ("volume fraction", "boundaries", "specific", "integral", "anisotropy", "Euler", "S2 in space")
 #: Follow from others: the tortuosity factor from fraction and diffusivity; or are of this box alone.
-LEFT_OUT = ("tortuosity", "representative", "local thickness, median")
+LEFT_OUT = ("tortuosity", "local thickness, median")
 #: The window of S2 in space.
 LAGS = 24
-
-Key = tuple[int, str, str, str]
 
 
 def main() -> None:
@@ -108,40 +113,39 @@ def compared(
     seconds = time.perf_counter() - start
     random = reconstructed(place / "gaussian", [*common, "method=gaussian"])
     shape = tuple(min(n, arguments.size) for n in truth.shape)
-    found = {
-        of: [
-            analysed(box, place / of / str(k), phases, arguments.workers)
-            for k, box in enumerate(boxes(v, shape))
-        ]
-        for of, v in (("boxes_truth", truth), ("boxes_ours", ours), ("boxes_gaussian", random))
-    }
-    true, mine, other = (means(own, found["boxes_truth"]) for own in found.values())
+    volumes = {"truth": truth, "ours": ours, "gaussian": random}
+    found = analysed(volumes, shape, phases, place, arguments.workers)
+    true = found["truth"]
     wins = losses = 0
-    for key, (value, scatter) in true.items():
-        phase, statistic, direction, unit = key
-        near = nearer(value, mine[key][0], other[key][0])
-        wins += near == "ours"
-        losses += near == "gaussian"
-        yield {
-            "benchmark": f"truth_{name}",
-            "size": arguments.size,
-            "phase": phases[phase],
-            "statistic": statistic,
-            "direction": direction,
-            "unit": unit,
-            "truth": rounded(value),
-            "scatter": rounded(scatter),
-            "ours": rounded(mine[key][0]),
-            "gaussian": rounded(other[key][0]),
-            "nearer": near,
-        }
+    mine, other = (
+        {label: compare(found[who][label], true[label]) for label in phases} for who in ("ours", "gaussian")
+    )
+    for phase, said in phases.items():
+        for statistic, direction, unit, values in statistics(phase, mine[phase], other[phase], true[phase]):
+            value, scatter, own, others = values
+            near = nearer(value, own, others)
+            wins += near == "ours"
+            losses += near == "gaussian"
+            yield {
+                "benchmark": f"truth_{name}",
+                "size": arguments.size,
+                "phase": said,
+                "statistic": statistic,
+                "direction": direction,
+                "unit": unit,
+                "truth": rounded(value),
+                "scatter": rounded(scatter),
+                "ours": rounded(own),
+                "gaussian": rounded(others),
+                "nearer": near,
+            }
     yield {
         "benchmark": "truth",
         "volume": name,
         "size": arguments.size,
         "coarsen": arguments.coarsen,
         "settings": " ".join(arguments.overrides),
-        "boxes": [len(own) for own in found.values()],
+        "boxes": [len(own[1]) for own in found.values()],
         "nearer": wins,
         "of": wins + losses,
         "share": round(wins / max(1, wins + losses), 3),
@@ -155,10 +159,10 @@ def compared(
             "size": arguments.size,
             "settings": " ".join(arguments.overrides),
             "phase": said,
-            "ours": flow(phase, true, mine),
-            "gaussian": flow(phase, true, other),
-            "scatter": spread(phase, true),
-            "by_fraction": by_fraction(phase, found["boxes_truth"], found["boxes_ours"]),
+            "ours": flow(mine[phase]),
+            "gaussian": flow(other[phase]),
+            "scatter": spread(mine[phase]),
+            "by_fraction": by_fraction(true[phase], found["ours"][phase]),
         }
 
 
@@ -169,92 +173,47 @@ def reconstructed(out: Path, settings: Sequence[str]) -> NDArray[np.uint8]:
     return np.asarray(mcrdist.open(out).phase)
 
 
-def boxes(volume: NDArray[np.uint8], shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
-    """Cut a volume into boxes; what is left over at the ends stays out, the same at both."""
-    counts = [n // edge for n, edge in zip(volume.shape, shape, strict=True)]
-    first = [(n - c * edge) // 2 for n, c, edge in zip(volume.shape, counts, shape, strict=True)]
-    for index in np.ndindex(*counts):
-        corner = [f + k * edge for f, k, edge in zip(first, index, shape, strict=True)]
-        yield volume[tuple(slice(c, c + edge) for c, edge in zip(corner, shape, strict=True))]
-
-
 def analysed(
-    box: NDArray[np.uint8], place: Path, phases: Sequence[int] | dict[int, str], workers: int
-) -> dict[int, Any]:
-    """Rows and curves of each phase."""
-    place.parent.mkdir(exist_ok=True)
-    np.save(place.with_suffix(".npy"), box)
-    found = {}
-    for phase in phases:
-        result = mcrdist.analyze(
-            volume={"path": place.with_suffix(".npy"), "phase": phase},
-            dask={"workers": workers},
-            lags=LAGS,
-            middle={"edge": None},
-            parts={"edges": []},
-            output={"dir": f"{place}_{phase}"},
-        )
-        content = json.loads((result.path / "analysis.json").read_text())
-        found[phase] = (result.rows, content["phases"][str(phase)])
-    return found
+    volumes: dict[str, NDArray[np.uint8]],
+    shape: tuple[int, int, int],
+    phases: dict[int, str],
+    place: Path,
+    workers: int,
+) -> dict[str, dict[int, list[Measured]]]:
+    """Measure all boxes of every volume, phase by phase."""
+    lags = min(LAGS, min(shape) // 2)
+    todo: dict[str, dict[int, list[Job]]] = {}
+    for name, volume in volumes.items():
+        path = place / f"boxed_{name}.npy"
+        np.save(path, volume)
+        there = VolumeSourceConfig(path=str(path))
+        config = AnalyzeConfig(there, middle=MiddleConfig(edge=None))
+        todo[name] = {
+            label: pieces(there, Phase(label, label, said, ""), shape, lags, config, most=4096)
+            for label, said in phases.items()
+        }
+    work = sum(job.work for own in todo.values() for jobs in own.values() for job in jobs)
+    with started(DaskConfig(workers=workers)) as client, Crew(client, work) as crew:
+        return {
+            name: {
+                label: [measure(job, crew, f"{name}, {phases[label]}") for job in jobs]
+                for label, jobs in own.items()
+            }
+            for name, own in todo.items()
+        }
 
 
-def means(own: list[dict[int, Any]], truth: list[dict[int, Any]]) -> dict[Key, tuple[float, float]]:
-    """Mean and standard deviation over boxes of every statistic that is counted.
-
-    Of curves, how far the mean over boxes is from the true one, relative: 0 for the truth.
-    """
-    found: dict[Key, tuple[float, float]] = {}
-    for phase in own[0]:
-        values: dict[Key, list[float]] = {}
-        for box in own:
-            for row in box[phase][0]:
-                if not row.statistic.startswith(LEFT_OUT):
-                    values.setdefault((phase, row.statistic, row.direction, row.unit), []).append(row.value)
-        for key, numbers in values.items():
-            found[key] = mean_and_scatter(numbers)
-        wanted = curves([box[phase][1] for box in truth])
-        single = [curves([box[phase][1]]) for box in own] if own is truth else []
-        for (statistic, axis), curve in curves([box[phase][1] for box in own]).items():
-            key = (phase, statistic, axis, "")
-            others = [apart(one[statistic, axis], wanted[statistic, axis]) for one in single]
-            scatter = float(np.mean(others)) if len(others) > 1 else math.nan
-            found[key] = apart(curve, wanted[statistic, axis]), scatter
-    return {key: value for key, value in found.items() if key[0] == 1 or not key[1].startswith(SHARED)}
-
-
-def mean_and_scatter(numbers: Sequence[float]) -> tuple[float, float]:
-    known = [value for value in numbers if math.isfinite(value)]
-    if not known:
-        return math.nan, math.nan
-    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
-
-
-def curves(content: Sequence[dict[str, Any]]) -> dict[tuple[str, str], NDArray[np.float64]]:
-    """Means over boxes: lineal path, S2 in space, and the distributions of chords and of distances (cumulative)."""
-    found: dict[tuple[str, str], NDArray[np.float64]] = {}
-    found["E(S2 in space)", ""] = np.mean([own["s2"] for own in content], axis=0)
-    for axis in "zyx":
-        found["E(lineal path)", axis] = np.mean([own["lineal_path"][axis] for own in content], axis=0)
-        chords = np.sum([own["chords"][axis] for own in content], axis=0)
-        found["E(chord lengths)", axis] = beyond(chords)
-    longest = max(len(own["distances"]) for own in content)
-    distances = sum(np.pad(own["distances"], (0, longest - len(own["distances"]))) for own in content)
-    found["E(distances to the boundary)", ""] = beyond(np.asarray(distances))
-    return found
-
-
-def beyond(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """The share in and beyond each bin."""
-    return np.asarray(np.cumsum(counts[::-1])[::-1] / max(1, counts.sum()), np.float64)
-
-
-def apart(curve: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
-    """‖a − b‖ / ‖b‖ (Eq. 10), the shorter curve continued by zeros."""
-    if curve.ndim == 1:
-        length = max(len(curve), len(wanted))
-        curve, wanted = (np.pad(c, (0, length - len(c))) for c in (curve, wanted))
-    return float(np.linalg.norm(curve - wanted) / np.linalg.norm(wanted))
+def statistics(
+    phase: int, mine: Beside, other: Beside, true: Sequence[Measured]
+) -> Iterator[tuple[str, str, str, tuple[float, float, float, float]]]:
+    """Of everything that is counted: name, direction, unit; truth, its scatter, ours, and the random field's."""
+    units = {(row.statistic, row.direction): row.unit for row in [*true[0].rows, *true[0].inside]}
+    for (name, axis), (own, value, scatter) in mine.values.items():
+        if not name.startswith(LEFT_OUT) and (phase == 1 or not name.startswith(SHARED)):
+            yield name, axis, units[name, axis], (value, scatter, own, other.values[name, axis][0])
+    for (name, axis), (own, scatter) in mine.curves.items():
+        if phase == 1 or not name.startswith(SHARED):
+            yield f"E({name})", axis, "", (0.0, scatter, own, other.curves[name, axis][0])
 
 
 def nearer(truth: float, ours: float, other: float) -> str:
@@ -267,42 +226,37 @@ def nearer(truth: float, ours: float, other: float) -> str:
     return "ours" if a < b else "gaussian"
 
 
-def flow(
-    phase: int, true: dict[Key, tuple[float, float]], own: dict[Key, tuple[float, float]]
-) -> list[float]:
+FLOWS = [("effective diffusivity", axis) for axis in "zyx"]
+
+
+def flow(own: Beside) -> list[float | None]:
     """Relative error of the diffusivity along z, y, x, and of its mean."""
-    pairs = [
-        (true[phase, "effective diffusivity", a, ""][0], own[phase, "effective diffusivity", a, ""][0])
-        for a in "zyx"
-    ]
+    pairs = [(own.values[key][1], own.values[key][0]) for key in FLOWS]
     pairs.append(tuple(np.mean(pairs, axis=0)))
     return [rounded(b / a - 1) if a > 0 else None for a, b in pairs]
 
 
-def spread(phase: int, true: dict[Key, tuple[float, float]]) -> float | None:
+def spread(own: Beside) -> float | None:
     """Relative scatter of the true boxes' diffusivity, mean over the axes."""
-    values = [true[phase, "effective diffusivity", a, ""] for a in "zyx"]
-    return rounded(float(np.mean([s / m for m, s in values if m > 0] or [math.nan])))
+    values = [own.values[key] for key in FLOWS]
+    return rounded(float(np.mean([s / m for _, m, s in values if m > 0] or [math.nan])))
 
 
-def by_fraction(phase: int, truth: list[dict[int, Any]], ours: list[dict[int, Any]]) -> float | None:
+def by_fraction(truth: Sequence[Measured], ours: Sequence[Measured]) -> float | None:
     """How far the diffusivity of true boxes with our volume fraction is from the mean of all of them, relative.
 
     By a power law D = a φ^b through the true boxes: what is amiss because three planes have another fraction than the
     volume, and not because of the reconstruction. None where boxes are few or let nothing through.
     """
 
-    def measured(box: dict[int, Any]) -> tuple[float, float]:
-        rows = box[phase][0]
-        flows = [row.value for row in rows if row.statistic == "effective diffusivity"]
-        fraction = next(row.value for row in rows if row.statistic == "volume fraction")
-        return fraction, float(np.mean(flows))
+    def conducts(box: Measured) -> float:
+        return float(np.mean([row.value for row in box.inside if (row.statistic, row.direction) in FLOWS]))
 
-    fraction, flow = np.array([measured(box) for box in truth]).T
+    fraction, flow = np.array([(box.fraction, conducts(box)) for box in truth]).T
     if len(truth) < 4 or flow.min() <= 0:
         return None
     power, constant = np.polyfit(np.log(fraction), np.log(flow), 1)
-    at = np.mean([measured(box)[0] for box in ours])
+    at = np.mean([box.fraction for box in ours])
     return rounded(float(np.exp(constant + power * np.log(at)) / flow.mean() - 1))
 
 

@@ -1,8 +1,8 @@
 """The command line: ``mcrdist VERB key=value …``, ``torchrun -m mcrdist VERB …``.
 
 Exit status: 0 done; 2 a mistake in what was given, told in one line by rank 0; 3 another process of the run died or
-hangs, told in one line by the lowest that noticed; 130 interrupted; anything else is a fault of the program, and
-keeps its traceback.
+hangs, told in one line by the lowest that noticed; 130 interrupted; 141 the reader of what it prints has left (``|
+head -1``); anything else is a fault of the program, and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 from mcrdist import __version__
 from mcrdist.commands import VERBS, run_verb, usage
-from mcrdist.commands.terminal import after_the_first_rank, complain, leave, report, say
+from mcrdist.commands.terminal import after_the_first_rank, complain, hush, hushed, leave, report, say
 from mcrdist.errors import InputError, LostRankError
 
 INPUT_ERROR = 2
 LOST_RANK = 3
 INTERRUPTED = 128 + 2  # as a shell reports SIGINT
+UNHEARD = 128 + 13  # and SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What it has to say of a damaged file becomes our one line; nobody asked for more.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        return UNHEARD if status == 0 and hushed() else status
+    except BrokenPipeError:
+        hush()
+        if not hushed():
+            raise
+        return UNHEARD
     except InputError as error:
         complain(str(error))
         after_the_first_rank()

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mcrdist.analysis.drawing import svg
 from mcrdist.analysis.growing import growth
-from mcrdist.analysis.material import AXES, Phase, phases
+from mcrdist.analysis.material import Phase, phases
 from mcrdist.analysis.pictures import COLOURS
 from mcrdist.analysis.report import write as write_report
-from mcrdist.analysis.volume import held, image
-from mcrdist.analysis.volume.clusters import Clusters, join
-from mcrdist.analysis.volume.effective import content as effective_content
-from mcrdist.analysis.volume.effective import effective
-from mcrdist.analysis.volume.effective import rows as effective_rows
-from mcrdist.analysis.volume.parts import (
-    FEWEST,
-    cube_tasks,
-    cubes,
-    default_edges,
-    look_at_part,
-    middle_tasks,
-)
-from mcrdist.analysis.volume.pores import Distances
-from mcrdist.analysis.volume.survey import Survey, block_tasks, look_at_block, survey, tasks
-from mcrdist.analysis.volume.table import Row, as_csv, rows
-from mcrdist.analysis.volume.workers import dashboard, in_order, workers
+from mcrdist.analysis.volume import held, truth
+from mcrdist.analysis.volume.measure import job, measure
+from mcrdist.analysis.volume.parts import FEWEST, cubes, default_edges
+from mcrdist.analysis.volume.table import APART, Row, as_csv
+from mcrdist.analysis.volume.workers import Crew, dashboard, workers
 from mcrdist.analysis.words import number
 from mcrdist.config import AnalyzeConfig, VolumeSourceConfig
 from mcrdist.errors import InputError
-from mcrdist.store.metadata import short_unit
 from mcrdist.store.place import write_atomically
 from mcrdist.store.run import ANALYSIS, REPORT, Run, finite
 from mcrdist.store.source import Source, open_source
@@ -72,6 +54,10 @@ class Analysis:
         out = []
         for row in self.rows:
             beside = "" if row.micrograph is None else f"  micrograph {number(row.micrograph)}"
+            if row.truth is not None and not row.statistic.startswith(APART):
+                beside += f"  truth {number(row.truth)}"
+                beside += "" if row.scatter is None else f" ± {number(row.scatter, 2)}"
+                beside += "" if row.alike in (None, row.value) else f" (measured alike {number(row.alike)})"
             name = f"phase {row.phase}  {row.statistic} {row.direction}".rstrip()
             out.append(f"{name:<60}{number(row.value)} {row.unit}".rstrip() + beside)
         return out + self.answers
@@ -101,47 +87,36 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
     edges = _edges(config, source)
     targets = run.targets if run is not None and config.volume.level == 0 else {}
     lags = min(config.lags or min(_LAGS, int(targets.get("lags", _LAGS))), min(source.shape) // 2)
+    of = _phases(config.volume, run)
+    jobs = [job(config.volume, source, phase, lags, config, edges, targets) for phase in of]
+    pieces = None if config.truth.path is None else truth.jobs(config, source, of, lags)
+    to_hold = [] if run is None else _others(config.volume, run, source, say)
+    every = [*jobs, *(() if pieces is None else pieces.all), *to_hold]
     found: list[Row] = []
     curves: dict[str, Any] = {}
+    problems: list[str] = []
     with workers(config.dask) as client:
         link = dashboard(client)
         if link is not None:
             say(f"dask     {link}")
-        others = {} if run is None else _others(config.volume, run, source, client, say)
-        for phase in _phases(config.volume, run):
-            wanted = _wanted(targets, phase)
-            given = (config.volume, source, phase.label)
-            boxes = middle_tasks(*given, config.middle, config.transport)
-            cut = cube_tasks(*given, config.transport, edges, config.parts.samples)
-            looked = list(in_order(client, f"phase {phase.label} boxes")(look_at_part, boxes + cut))
-            whole = effective(looked[: len(boxes)], looked[len(boxes) :], source.shape)
-            todo = tasks(config.volume, source, phase.label, lags, wanted)
-            one = survey(source, todo, in_order(client, f"phase {phase.label}"))
-            if not one.functionals["volume_fraction"]:
-                raise InputError(f"volume.phase: expected a phase of {source.path}, found no {phase.label}")
-            blocks = block_tasks(config.volume, source, phase.label, one.shortest_chord)
-            mapped = in_order(client, f"phase {phase.label} clusters")(look_at_block, blocks)
-            labelled, sizes = zip(*mapped, strict=True)
-            parts = join(dict(zip((task.index for task in blocks), labelled, strict=True)), source.ours)
-            pores = functools.reduce(operator.add, sizes)
-            beside, paths = image.measure(targets, phase, lags)
-            unit = short_unit(source.unit)
-            norms = {axis: {name: _norm(v) for name, v in named.items()} for axis, named in wanted.items()}
-            asked = others.get(phase.label, {})
-            found += [
-                Row(phase.label, f"E({name})", axis, float(errors.mean()), None, "", True)
-                for axis, named in asked.items()
-                for name, errors in named.items()
-            ]
-            found += rows(phase.label, one, parts, pores, source.voxel_size, unit, beside, norms, paths)
-            curves[str(phase.label)] = _curves(one, parts, pores, norms, paths, asked)
-            found += effective_rows(phase.label, whole, unit)
-            curves[str(phase.label)]["representative"] = effective_content(whole)
-            if whole.unfinished:
-                say(
-                    f"warning  {whole.unfinished} diffusivities of phase {phase.label} have not converged in "
-                    f"{config.transport.iterations} iterations; raise transport.iterations"
-                )
+        with Crew(client, sum(one.work for one in every)) as crew:
+            others = held.gather(to_hold, crew.doing("other descriptors"))
+            for todo in jobs:
+                label = todo.phase.label
+                one = measure(todo, crew, f"phase {label}", others.get(label))
+                if not one.fraction:
+                    raise InputError(f"volume.phase: expected a phase of {source.path}, found no {label}")
+                own, unfinished = [*one.rows, *one.inside], one.unfinished
+                curves[str(label)] = one.curves
+                if pieces is not None:
+                    beside = pieces.measure(label, one, crew)
+                    own, unfinished = beside.rows(own), unfinished + beside.unfinished
+                    curves[str(label)]["lineal_path_truth"] = beside.paths
+                found += own
+                if unfinished:
+                    problems.append(f"{unfinished} diffusivities of phase {label} have not converged")
+    for problem in problems:
+        say(f"warning  {problem} in {config.transport.iterations} iterations; raise transport.iterations")
     content: dict[str, Any] = {
         "volume": str(config.volume.run or config.volume.path),
         "shape": list(source.shape),
@@ -149,6 +124,7 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
         "unit": source.unit or "voxel",
         "periodic": source.ours,
         "lags": lags,
+        "truth": None if pieces is None else pieces.content(),
         "rows": [asdict(row) for row in found],
         "phases": curves,
     }
@@ -174,18 +150,15 @@ def _write(directory: Path, content: Mapping[str, Any], found: Sequence[Row]) ->
 
 
 def _others(
-    config: VolumeSourceConfig, run: Run, source: Source, client: Any, say: Callable[[str], None]
-) -> held.Found:
-    """Errors of what the run was held to beyond S2, variation and volume fraction."""
+    config: VolumeSourceConfig, run: Run, source: Source, say: Callable[[str], None]
+) -> list[held.HeldTask]:
+    """The tasks for errors of what the run was held to beyond S2, variation and volume fraction."""
     if config.level:
-        return {}
+        return []
     descriptors, problems = held.available(run, source.shape)
     for problem in problems:
         say(f"warning  left out: {problem}")
-    if descriptors is None:
-        return {}
-    todo = held.tasks(config, descriptors, run, source.shape)
-    return held.gather(todo, in_order(client, "other descriptors"))
+    return [] if descriptors is None else held.tasks(config, descriptors, run, source.shape)
 
 
 def _directory(config: AnalyzeConfig, source: Source) -> Path:
@@ -225,54 +198,3 @@ def _phases(config: VolumeSourceConfig, run: Run | None) -> Sequence[Phase]:
         return known or (Phase(1, 1, "phase 1", COLOURS[1]),)
     one = Phase(config.phase, config.phase, f"phase {config.phase}", COLOURS[config.phase % len(COLOURS)])
     return [phase for phase in known if phase.label == config.phase] or [one]
-
-
-def _wanted(targets: Mapping[str, NDArray[Any]], phase: Phase) -> dict[str, dict[str, NDArray[Any]]]:
-    """Targets of each direction by descriptor; of a graded material, those of every plane."""
-    found: dict[str, dict[str, NDArray[Any]]] = {}
-    for axis in AXES:
-        own = f"{axis}/{phase.source}"
-        prefix = own if f"{own}/s2" in targets else axis
-        if prefix == axis and phase.label != 1:
-            continue  # another phase than the one that was described
-        for name in ("s2", "variation", "volume_fraction"):
-            for key in (f"{prefix}/slices/{name}", f"{prefix}/{name}"):
-                if key in targets:
-                    found.setdefault(axis, {})[name] = targets[key]
-                    break
-    return found
-
-
-def _norm(target: NDArray[Any]) -> float:
-    """‖D_des‖, of a graded material the mean over planes."""
-    values = np.asarray(target, np.float64)
-    if values.ndim == 3:
-        return float(np.linalg.norm(values, axis=(1, 2)).mean())
-    return float(np.linalg.norm(values)) if values.ndim == 2 else float(np.abs(values).mean())
-
-
-def _curves(
-    one: Survey,
-    parts: Clusters,
-    pores: Distances,
-    norms: Mapping[str, Mapping[str, float]],
-    paths: Mapping[str, NDArray[np.float64]],
-    others: Mapping[str, Mapping[str, NDArray[np.float64]]],
-) -> dict[str, Any]:
-    """What does not fit into a row: distributions over planes, lineal paths, chord lengths, S2 in space."""
-    return {
-        "errors": {
-            axis: {
-                name: (errors / norms[axis][name]).tolist()
-                for name, errors in one.errors.get(axis, {}).items()
-            }
-            | {name: errors.tolist() for name, errors in others.get(axis, {}).items()}
-            for axis in dict.fromkeys([*one.errors, *others])
-        },
-        "lineal_path": {axis: path.tolist() for axis, path in one.lineal_path.items()},
-        "lineal_path_micrograph": {axis: path.tolist() for axis, path in paths.items()},
-        "chords": {axis: counts[1].tolist() for axis, counts in one.chords.items()},
-        "s2": one.s2.tolist() if one.s2.size <= 2**16 else None,
-        "clusters": asdict(parts),
-        "distances": np.trim_zeros(pores.counts, "b").tolist(),  # a bin each half voxel
-    }

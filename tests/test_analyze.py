@@ -253,7 +253,8 @@ def test_command_on_a_real_run(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "mcrdist", "analyze", f"run.dir={run.path}", "dask.workers=1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
-    assert done.stdout.splitlines()[-1] == f"report   {run.path / 'report.html'}"
+    assert done.stdout.splitlines()[-2] == f"report   {run.path / 'report.html'}"
+    assert done.stdout.splitlines()[-1].endswith(f"{run.path.name} report.figures=pdf")
     rows = json.loads((run.path / "analysis" / "analysis.json").read_text())["rows"]
     for axis in "zyx":
         for name in ("s2", "volume_fraction"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shlex
 import subprocess
 import sys
 import types
@@ -17,6 +19,7 @@ import mcrdist
 from mcrdist.__main__ import main
 from mcrdist.commands import VERBS, reconstruct
 from mcrdist.commands.compose import compose, mapping
+from mcrdist.commands.terminal import program
 from mcrdist.errors import InputError, LostRankError
 
 
@@ -247,6 +250,39 @@ def test_faults_of_the_program_keep_their_traceback(
         main(["reconstruct", "micrograph.path=a.png", "volume.size=8"])
 
 
+def test_advice_can_be_typed_as_it_stands(
+    conducted: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.modules["mcrdist.reconstruct"].result.path = Path("with a blank").absolute()  # type: ignore[attr-defined]
+    assert main(["reconstruct", "micrograph.path=a.png", "volume.size=8"]) == 0
+    steps = capsys.readouterr().out.split("\nnext\n")[1].splitlines()
+    verbs = []
+    for step in steps:
+        command = step.split("  ")[1]
+        python, dash, module, verb, *settings = shlex.split(command)
+        assert (python, dash, module) == (
+            Path(sys.executable).name,
+            "-m",
+            "mcrdist",
+        )  # as the tests are called
+        assert main([verb, *settings, "--cfg"]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["run"]["dir"] in ("with a blank", ["with a blank"])
+        verbs.append(verb)
+    assert verbs == ["view", "analyze", "report", "export"]
+
+
+def test_the_program_is_named_as_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "bin" / "mcrdist"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert program() == "mcrdist"
+    monkeypatch.setenv("PATH", str(tmp_path))  # a venv that is not activated
+    assert program() == str(script)
+
+
 def test_duration() -> None:
     assert [reconstruct.duration(t) for t in (4.24, 192.4, 7500)] == ["4.2 s", "3 min 12 s", "2 h 5 min"]
 
@@ -288,3 +324,27 @@ def test_the_functions_survive_the_import_of_their_modules() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def _unread(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command whose output goes into a pipe that nobody reads, as after ``| head -1``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "mcrdist", *arguments]
+        return subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plan", "volume.size=64"]])
+def test_a_reader_that_leaves_ends_it_quietly(arguments: list[str]) -> None:
+    done = _unread(*arguments)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_work_goes_on_when_the_reader_leaves(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = _unread("characterize", "micrograph.path=synthetic:gaussian", f"run.dir={out}")
+    assert (done.returncode, done.stderr) == (141, "")
+    assert (out / "targets.npz").is_file()

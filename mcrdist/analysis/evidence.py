@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcrdist.analysis import imprint, verdict, words
+from mcrdist.analysis import imprint, measured, verdict, words
 from mcrdist.analysis.material import AXES, Phase, images, plane_axes
 from mcrdist.analysis.verdict import Answer, Finding, Verdict
 from mcrdist.analysis.words import dig
@@ -181,6 +181,9 @@ def _unprescribed(analysis: Mapping[str, Any]) -> Iterator[Finding]:
             found.append((f"{said} of phase {row['phase']}" if several else said, float(apart)))
     if found:
         yield verdict.unprescribed(found)
+    if analysis.get("truth") is not None:
+        beside = measured.beside(analysis["rows"])
+        yield verdict.beside_truth(beside["near"], beside["known"], analysis["truth"]["boxes"] > 1)
 
 
 def _measured(analysis: Mapping[str, Any]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from mcrdist.analysis.drawing import WANTED, Picture, pen, style, svg
 from mcrdist.analysis.growing import growth
 from mcrdist.analysis.material import AXES
+from mcrdist.analysis.volume.table import APART
 from mcrdist.errors import InputError
 
 #: Of one material in two pieces, lineal paths and boundaries differ by a few per cent; more than this is worth a word.
 _APART = 0.1
 _KEYS = ("phase", "statistic", "direction", "value", "micrograph", "unit", "prescribed")
-_DASHED = (0, (4, 2))
+_DASHED, _DOTTED = (0, (4, 2)), (0, (1, 1.5))
 #: Lineal paths below are nothing to anybody.
 _LEAST = 1e-4
 
@@ -47,12 +48,17 @@ def load(path: Path) -> dict[str, Any] | None:
 
 def section(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows of the content of ``analysis.json``."""
+    truth = content.get("truth")
     return {
+        "truth": truth,
         "phases": [
             {
                 "label": label,
                 "groups": _groups([row for row in content["rows"] if str(row["phase"]) == label]),
                 "errors": _distribution(curves["errors"]),
+                "beside": None
+                if truth is None
+                else beside([row for row in content["rows"] if str(row["phase"]) == label]),
                 "paths": _paths(label, curves),
                 "representative": _representative(
                     label, curves.get("representative"), content.get("unit", "voxel")
@@ -70,6 +76,8 @@ def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         if row["prescribed"] and row["statistic"].startswith("E("):
             continue
+        if row["statistic"].startswith(APART):
+            continue  # beside the truth
         group = found.setdefault(row["statistic"], {"unit": row["unit"], "values": {}, "beside": {}})
         group["values"][row["direction"]] = row["value"]
         if row["micrograph"] is not None:
@@ -77,8 +85,48 @@ def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"statistic": said(name)} | group | {"apart": _apart(group)} for name, group in found.items()]
 
 
+def beside(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Statistics that are known of the truth too, and how many of them are as near to it as its own boxes are.
+
+    Returns
+    -------
+    dict
+        "groups" as in the table of the volume, each with "cells" by direction; "near" of "known" statistics.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    near = known = 0
+    for row in rows:
+        value, truth, scatter = (row.get(name) for name in ("alike", "truth", "scatter"))
+        if truth is None:
+            continue
+        far = None if value is None else abs(value - truth) > _allowed(truth, scatter)
+        known += far is not None
+        near += far is False
+        own = groups.setdefault(row["statistic"], {"unit": row["unit"], "cells": {}})
+        own["cells"][row["direction"]] = {"value": value, "truth": truth, "scatter": scatter, "far": far}
+    named = [
+        {
+            "statistic": said(name),
+            "curve": name.startswith(APART),
+            "far": any(cell["far"] for cell in group["cells"].values()),
+        }
+        | group
+        for name, group in groups.items()
+    ]
+    return {"groups": named, "near": near, "known": known}
+
+
+def _allowed(truth: float, scatter: float | None) -> float:
+    """How far from the truth is no further than one of its own boxes may well be."""
+    if scatter is not None:
+        return max(2 * scatter, 1e-9 * abs(truth))
+    return _APART * (abs(truth) or 1.0)  # of a single box, and of curves, whose distances are relative
+
+
 def said(statistic: str) -> str:
     """A statistic for people."""
+    if statistic.startswith(APART):
+        return f"{statistic.removeprefix(APART).replace('S2', 'S₂')}, relative distance"
     return "E(lineal path), relative" if statistic == "E(lineal_path)" else statistic.replace("S2", "S₂")
 
 
@@ -132,8 +180,15 @@ def _paths(label: str, curves: Mapping[str, Any]) -> Picture:
             if len(wanted):
                 how = pen(number, int((wanted >= _LEAST).sum())) | {"mfc": "none", "mew": 0.8, "ls": _DASHED}
                 axes.plot(np.arange(1, len(wanted) + 1), _positive(wanted), lw=1.1, **how)
+            true = np.array(curves.get("lineal_path_truth", {}).get(axis, []))
+            if len(true):
+                axes.plot(
+                    np.arange(1, len(true) + 1), _positive(true), lw=1.1, color=how["color"], ls=_DOTTED
+                )
         if curves["lineal_path_micrograph"]:
             axes.plot([], [], color=WANTED, lw=1.1, ls=_DASHED, label="micrograph")
+        if "lineal_path_truth" in curves:
+            axes.plot([], [], color=WANTED, lw=1.1, ls=_DOTTED, label="truth")
         axes.set_yscale("log")
         axes.set_ylim(bottom=_LEAST, top=1)
         axes.set_xlim(left=1)

@@ -75,6 +75,8 @@ S2, VARIATION, OTHER = Limits(0.02, 0.05), Limits(0.02, 0.05), Limits(0.05, 0.15
 FRACTION, GREY = Limits(0.01, 0.03), Limits(0.02, 0.1)
 #: Boundaries too many on the busiest lattice planes, and how far apart two pieces of one material may well be.
 IMPRINT, APART = Limits(0.05, 0.15), Limits(0.1, 0.25)
+#: Share of statistics that are further from a true volume's than pieces of one material would be.
+STRANGE = Limits(0.25, 0.5)
 #: Ratio of integral ranges beyond the micrograph's own, and correlation between distant parts of planes.
 ISOTROPY, REPETITION = Limits(0.1, 0.25), Limits(0.1, 0.3)
 #: Standard deviations: of the micrograph's own volume fraction, and of statistics between volumes of this size.
@@ -191,6 +193,13 @@ def unprescribed(found: Sequence[tuple[str, float]]) -> Finding:
         f"{_round(APART.good)} of the micrograph's; the furthest, {name}, is {percent(worst)} away."
     )
     return Finding(APART.tone(worst), said, f"{APART}: two pieces of one material differ as well.")
+
+
+def beside_truth(near: int, known: int, boxes: bool) -> Finding:
+    """How many statistics are as near to those of a true volume as its own boxes are to one another."""
+    reach = "the scatter (two standard deviations) of its boxes" if boxes else _round(APART.good)
+    said = f"Of {known} statistics, {near} agree with the true volume's to within {reach}."
+    return Finding(STRANGE.tone(1 - near / max(1, known)), said, f"{STRANGE} that are further away.")
 
 
 def isotropy(volume: float, micrograph: float) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mcrdist.commands.compose import compose
-from mcrdist.commands.terminal import say
+from mcrdist.commands.terminal import program, relative, say
 from mcrdist.config import analyze_from_mapping
 
 
@@ -20,4 +20,5 @@ def run(overrides: Sequence[str]) -> int:
     say(f"analysis {result.path}")
     if result.report is not None:
         say(f"report   {result.report}")
+        say(f"figures  {program()} report run.dir={relative(result.report.parent)} report.figures=pdf")
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcrdist.commands.resume import settings
-from mcrdist.commands.terminal import say, together
+from mcrdist.commands.terminal import program, relative, say, together
 from mcrdist.config import from_mapping
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ def run(overrides: Sequence[str]) -> int:
         say(f"the run in {config.run.dir} is complete: nothing is left to do\n")
     result = reconstruct(config, abrupt=True)
     say(closing(result))
-    return INTERRUPTED if result.summary["status"] == "interrupted" else 0
+    if result.summary["status"] == "interrupted":
+        return INTERRUPTED
+    say(f"\n{further(result)}")
+    return 0
 
 
 def _finished(path: Path) -> bool:
@@ -62,6 +65,22 @@ def closing(result: Run) -> str:
     if summary.get("phases"):
         lines += ["", *_fraction_table(summary["phases"])]
     return "\n".join(lines)
+
+
+def further(result: Run) -> str:
+    """Return what one may want to do next, as it can be typed here."""
+    where = relative(result.path)
+    steps = {
+        "view": ("", "look at it"),
+        "analyze": ("", "measure it: may it be trusted? a section more in the report"),
+        "report": (" report.figures=pdf", "its figures as files, for a paper"),
+        "export": (" format=vti", "for ParaView and others; more formats: export --help"),
+    }
+    commands = [f"{program()} {verb} run.dir={where}{more}" for verb, (more, _) in steps.items()]
+    width = max(map(len, commands)) + 2
+    return "next\n" + "\n".join(
+        f"  {command:<{width}}{why}" for command, (_, why) in zip(commands, steps.values(), strict=True)
+    )
 
 
 Errors = dict[str, dict[str, float | None]]

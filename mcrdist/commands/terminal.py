@@ -7,13 +7,21 @@ fastest must not silence the one that tells it, nor change the exit status of th
 from __future__ import annotations
 
 import os
+import select
+import shlex
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
 from mcrdist.errors import InputError
+
+#: Streams whose reader has left.
+_hushed: list[TextIO] = []
 
 _HEAD_START = 1.0  # seconds in which the first rank tells a mistake before the others leave because of it
 
@@ -24,9 +32,51 @@ def first_rank() -> bool:
 
 
 def say(text: str) -> None:
-    """Print `text` on standard output."""
+    """Print `text` on standard output; where its reader has left (``| head -1``), nobody hears it.
+
+    The work goes on: what has been computed for an hour is not lost to a closed pipe.
+    """
     if first_rank():
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            hush()
+
+
+def program() -> str:
+    """How this program is called here, for advice that can be typed as it stands: "mcrdist", where that is found."""
+    called = Path(sys.argv[0])
+    if called.name != "mcrdist":
+        return f"{Path(sys.executable).name} -m mcrdist"
+    found = shutil.which("mcrdist")
+    if found is not None and called.is_file() and os.path.samefile(found, called):
+        return "mcrdist"
+    return str(called)
+
+
+def relative(path: Path) -> str:
+    """A path as it may be typed in this directory."""
+    return shlex.quote(os.path.relpath(path))
+
+
+def hush() -> None:
+    """Send to nowhere what would go to readers that have left, also what Python writes when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+        except (AttributeError, OSError, ValueError):
+            continue  # a stream without a file, as in tests and notebooks
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+            _hushed.append(stream)
+
+
+def hushed() -> bool:
+    """Whether something went unheard because its reader had left."""
+    return bool(_hushed)
 
 
 def complain(message: str) -> None:

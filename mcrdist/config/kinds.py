@@ -93,11 +93,11 @@ def size(**options: Any) -> Check:
     return Check("an amount of memory, in bytes or as in 6GiB", convert, **options)
 
 
-def share_or(name: str, **options: Any) -> Check:
-    """Return a check for a number between 0 and 1, or one name."""
+def share_or(*names: str, **options: Any) -> Check:
+    """Return a check for a number between 0 and 1, or one of some names."""
 
     def convert(value: object) -> object:
-        if value == name and isinstance(value, str):
+        if isinstance(value, str) and value in names:
             return value
         if isinstance(value, bool | str | bytes):
             return INVALID
@@ -107,7 +107,7 @@ def share_or(name: str, **options: Any) -> Check:
             return INVALID
         return found if 0.0 < found < 1.0 else INVALID
 
-    return Check(f"{name} or a number between 0 and 1", convert, **options)
+    return Check(f"{', '.join(names)} or a number between 0 and 1", convert, **options)
 
 
 def boolean(**options: Any) -> Check:

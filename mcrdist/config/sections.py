@@ -124,7 +124,7 @@ class ConditioningConfig:
 class OutputConfig:
     """How the relaxed field becomes phases."""
 
-    threshold: float | Literal["exact"] = setting(share_or("exact", example="exact"), 0.5)
+    threshold: float | Literal["auto", "exact"] = setting(share_or("auto", "exact", example="exact"), "auto")
     denoise: float = setting(number(0, 10, example="0.2"), 0.0)
 
 

@@ -32,9 +32,15 @@ class VolumeSourceConfig:
         A run directory (the key `run.dir`); either this or `path`.
     path : str or None
         An OME-Zarr image, a TIFF stack or an npy file.
+    box : two triples of int, or None
+        Corner and edges (z, y, x) in voxels: a part of the volume, taken for one by itself, which is not periodic.
+    key : str
+        The section of the settings, for messages.
     """
 
     run: str | None = None
+    box: tuple[tuple[int, int, int], tuple[int, int, int]] | None = None
+    key: str = "volume"
     path: str | None = setting(
         text("the path of an OME-Zarr image, a TIFF stack or an npy file", optional=True, example="ct.tif"),
         None,
@@ -103,10 +109,35 @@ class PartsConfig:
 
 
 @dataclass(frozen=True)
+class TruthConfig:
+    """A true volume to stand beside the one that is measured, and how many boxes of each are measured at most."""
+
+    path: str | None = setting(
+        text("the path of an OME-Zarr image, a TIFF stack or an npy file", optional=True, example="ct.tif"),
+        None,
+    )
+    level: int = setting(integer(0, 31), 0)
+    phase: int | None = setting(integer(0, 255, optional=True, example="1"), None)
+    voxel_size: tuple[float, float, float] | None = setting(
+        Check("a number above 0, or 3 of them (z, y, x)", _voxel_size, optional=True, example="0.25"), None
+    )
+    unit: str | None = setting(choice(*UNITS, optional=True, example="um"), None)
+    samples: int = setting(integer(1, 4096), 8)
+
+    @property
+    def volume(self) -> VolumeSourceConfig:
+        """The volume."""
+        return VolumeSourceConfig(
+            path=self.path, level=self.level, voxel_size=self.voxel_size, unit=self.unit, key="truth"
+        )
+
+
+@dataclass(frozen=True)
 class AnalyzeConfig:
     """What `mcrdist analyze` needs."""
 
     volume: VolumeSourceConfig
+    truth: TruthConfig = TruthConfig()
     dask: DaskConfig = DaskConfig()
     middle: MiddleConfig = MiddleConfig()
     transport: TransportConfig = TransportConfig()
@@ -193,8 +224,12 @@ def _build_analyze(given: dict[str, Any], key: str) -> AnalyzeConfig:
             "volume.image: expected phase, found field; labels are analysed, not the relaxed field"
         )
     output = given.get("output", {})
+    truth = given.get("truth", TruthConfig())
+    if truth.path is None and truth != TruthConfig():
+        raise InputError("truth.path: expected a volume, found nothing (null); e.g. truth.path=ct.tif")
     return AnalyzeConfig(
         volume,
+        truth,
         given.get("dask", DaskConfig()),
         given.get("middle", MiddleConfig()),
         given.get("transport", TransportConfig()),
@@ -208,6 +243,7 @@ ANALYZE = Section(
     {
         "run": _RUN,
         "volume": volume_section(),
+        "truth": section(TruthConfig),
         "lags": integer(1, optional=True, example="32"),
         "dask": section(DaskConfig),
         "middle": section(MiddleConfig),

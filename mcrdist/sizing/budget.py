@@ -74,7 +74,7 @@ def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, re
         halving=config.optimizer.history_dtype is None,
         start=config.initial.kind,
         diagonals=config.target.diagonals,
-        exact=config.output.threshold == "exact",
+        exact=config.output.threshold in ("auto", "exact"),
         report=config.run.report,
         cuda=comm.device.type == "cuda",
         libraries=resident,

@@ -217,7 +217,7 @@ def flip(work: Work) -> list[Buffer]:
         ),
     ]
     if work.exact:
-        found.append(Buffer("keys of the gains", "rounding.py: largest", 28 * v))
+        found.append(Buffer("who may flip", "rounding.py: settle", 4 * v))
     return found + evaluation(work)
 
 

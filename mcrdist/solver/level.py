@@ -45,7 +45,7 @@ from mcrdist.solver import multipliers
 from mcrdist.solver.denoise import denoised
 from mcrdist.solver.descent import Descent
 from mcrdist.solver.grid import Grid
-from mcrdist.solver.rounding import goals, settle, thresholds
+from mcrdist.solver.rounding import contradict, goals, settle, thresholds
 
 #: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
 #: has no kink to stall on, and costs nothing beside S2, of which it is a part.
@@ -313,7 +313,8 @@ class LevelSolver:
         if output.denoise:
             field = denoised(field, output.denoise, self._grid.slab, phases)
             self._grid.impose(field)
-        found = thresholds(field, phases, output.threshold, self._goals(), self._comm)
+        wanted = "exact" if self._exact() else output.threshold
+        found = thresholds(field, phases, wanted, self._goals(), self._comm)
         return phases.rounded(field, found), found
 
     def _mend(self, relaxed: Tensor, field: Tensor) -> None:
@@ -321,11 +322,18 @@ class LevelSolver:
         self._grid.multipliers.stiffness = multipliers.STIFFNESS
         if not self._config.output.denoise:
             self._flip(relaxed, field)
-        if self._config.output.threshold == "exact" and not self._recorder.interrupted:
+        if self._exact() and not self._recorder.interrupted:
             losses = self._journal.once(lambda _: self._settle(field))
             for loss in losses:
                 self._evaluations += 1
                 self._loss = loss
+
+    def _exact(self) -> bool:
+        """Whether phases get their exact numbers of voxels."""
+        wanted, grid = self._config.output.threshold, self._grid
+        channels = range(len(grid.phases.labels))
+        contradiction = wanted == "auto" and any(contradict(grid.fractions(k).values()) for k in channels)
+        return wanted == "exact" or contradiction
 
     def _goals(self) -> list[int]:
         grid = self._grid

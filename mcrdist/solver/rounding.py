@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,9 +12,24 @@ from torch import Tensor
 from mcrdist.parallel.comm import Comm
 from mcrdist.phases import Phases
 
-Threshold = float | Literal["exact"]
+Threshold = float | Literal["auto", "exact"]
 #: Bisections of a threshold: enough to tell any two float32 numbers in [0, 1] apart that are worth it.
 BISECTIONS = 48
+
+
+#: Volume fractions of one material in planes of different directions that differ by more are no chance of counting.
+_AGREE = 0.005
+
+
+def contradict(fractions: Iterable[float]) -> bool:
+    """Whether the planes of different directions ask for different volume fractions, which one volume cannot have.
+
+    The loss would settle on too little of the phase: every direction's error is relative to what it wants, so that
+    the one that wants least counts most, and of two phases the answer would depend on which one is described. The
+    mean of the directions does not.
+    """
+    found = list(fractions)
+    return max(found) - min(found) > _AGREE * max(found)
 
 
 def goals(fractions: Sequence[float], voxels: int) -> list[int]:
@@ -41,14 +56,14 @@ def thresholds(
     Parameters
     ----------
     field : Tensor (planes, ny, nx) or (planes, variables, ny, nx)
-    wanted : float or "exact"
+    wanted : float, "exact", or "auto" for one half
         For all variables, or those at which the phases have as nearly as possible the voxels of `goal`. Nearly:
         voxels of one value stay together, and a field that was driven to two phases has few values.
     goal : sequence of int
         See `goals`.
     """
     if wanted != "exact":
-        return [wanted] * phases.variables
+        return [0.5 if wanted == "auto" else wanted] * phases.variables
     found = []
     left: Tensor | None = None
     for variable, count in zip(phases.split(field), goal, strict=True):
@@ -97,7 +112,7 @@ def settle(
     field : Tensor (planes, ny, nx) or (planes, variables, ny, nx)
         Variables of 0 and 1.
     gains : Tensor, shaped as `field`
-        By how much the flip of a variable lowers the loss.
+        By how much the flip of a variable lowers the loss. Overwritten.
     variable : int
         Phases before this one keep their voxels.
     fixed : bool Tensor (planes, ny, nx), optional
@@ -111,9 +126,10 @@ def settle(
         left &= earlier < 0.5
     count = int(comm.sum_integers(np.array([int((left & (own > 0.5)).sum())]))[0])
     may &= left & ((own > 0.5) if count > goal else (own < 0.5))
-    gain = phases.split(gains)[variable].masked_fill(~may, -torch.inf)
+    gain = phases.split(gains)[variable].masked_fill_(~may, -torch.inf)
     chosen = largest(gain, abs(count - goal), comm)
-    own.copy_(torch.where(chosen, 1.0 - own, own))
+    for plane, flips in zip(own, chosen, strict=True):
+        plane.copy_(torch.where(flips, 1.0 - plane, plane))
 
 
 def largest(gain: Tensor, count: int, comm: Comm) -> Tensor:
@@ -129,28 +145,38 @@ def largest(gain: Tensor, count: int, comm: Comm) -> Tensor:
     bool Tensor, shaped as `gain`
         All that may be taken, where there are fewer.
     """
-    may = torch.isfinite(gain)
-    bits = gain.to(torch.float32).contiguous().view(torch.int32).to(torch.int64)
-    # Ordered as the numbers are: the bits of negative ones run the other way.
-    keys = torch.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
 
-    def reaching(key: int) -> Tensor:
-        return may & (keys >= key)
+    def total(reaching: int) -> int:
+        found = sum(int((_keys(plane) >= reaching).sum()) for plane in gain)
+        return int(comm.sum_integers(np.array([found]))[0])
 
-    def total(mask: Tensor) -> int:
-        return int(comm.sum_integers(np.array([int(mask.sum())]))[0])
-
-    if total(may) <= count:
-        return may
-    low, high = -(2**31), 2**31  # at least `count` voxels reach `low`, fewer reach `high`
+    if total(_NEVER + 1) <= count:
+        return torch.isfinite(gain)
+    low, high = _NEVER + 1, 2**31  # at least `count` voxels reach `low`, fewer reach `high`
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if total(reaching(middle)) >= count else (low, middle)
-    chosen = reaching(low + 1)
-    missing = count - total(chosen)
-    ties = (may & (keys == low)).flatten()
+        low, high = (middle, high) if total(middle) >= count else (low, middle)
+    missing = count - total(low + 1)
     before = np.zeros(comm.size, dtype=np.int64)
-    before[comm.rank] = int(ties.sum())
-    before = comm.sum_integers(before)
-    turn = int(before[: comm.rank].sum()) + torch.cumsum(ties, 0)
-    return chosen | (ties & (turn <= missing)).view_as(chosen)
+    before[comm.rank] = sum(int((_keys(plane) == low).sum()) for plane in gain)
+    turn = int(comm.sum_integers(before)[: comm.rank].sum())
+    chosen = torch.empty(gain.shape, dtype=torch.bool, device=gain.device)
+    for plane, own in zip(gain, chosen, strict=True):
+        keys = _keys(plane)
+        ties = (keys == low).flatten()
+        order = turn + torch.cumsum(ties, 0)
+        own.copy_((keys > low) | (ties & (order <= missing)).view_as(plane))
+        turn += int(ties.sum())
+    return chosen
+
+
+#: Below the key of every number.
+_NEVER = -(2**31)
+
+
+def _keys(plane: Tensor) -> Tensor:
+    """Integers (int64) ordered as the float32 numbers of a plane are; `_NEVER` for what is not finite."""
+    bits = plane.to(torch.float32).contiguous().view(torch.int32).to(torch.int64)
+    # The bits of negative numbers run the other way.
+    keys = torch.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+    return keys.masked_fill_(~torch.isfinite(plane), _NEVER)

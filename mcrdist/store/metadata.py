@@ -38,6 +38,17 @@ _SHORT = {
 }
 
 
+#: Their lengths.
+METRES = {
+    "picometer": 1e-12,
+    "angstrom": 1e-10,
+    "nanometer": 1e-9,
+    "micrometer": 1e-6,
+    "millimeter": 1e-3,
+    "centimeter": 1e-2,
+    "meter": 1.0,
+    "inch": 0.0254,
+}
 _COLOURS = ("FFFFFF", "E69F00", "56B4E9", "009E73", "CC79A7")
 
 

@@ -128,6 +128,23 @@ class _Channel:
         return self._array[(self._channel, *(selection if isinstance(selection, tuple) else (selection,)))]
 
 
+class _Box:
+    """A part of an array (z, y, x), as an array."""
+
+    def __init__(self, array: Any, corner: Shape, edges: Shape) -> None:
+        self._array, self._corner = array, corner
+        self.shape, self.dtype = edges, array.dtype
+
+    def __getitem__(self, selection: Any) -> Any:
+        given = selection if isinstance(selection, tuple) else (selection,)
+        given = (*given, *[slice(None)] * (3 - len(given)))
+        where = []
+        for one, corner, edge in zip(given, self._corner, self.shape, strict=True):
+            start, stop, step = one.indices(edge)
+            where.append(slice(corner + start, corner + stop, step))
+        return self._array[tuple(where)]
+
+
 def open_source(config: VolumeSourceConfig) -> Source:
     """Open the volume that settings name.
 
@@ -137,6 +154,8 @@ def open_source(config: VolumeSourceConfig) -> Source:
         There is none, it is not one volume, or it has no such level, phase or image.
     """
     source = _of_run(config) if config.run is not None else _of_path(config)
+    if config.box is not None:
+        source = replace(source, array=_Box(source.array, *config.box), ours=False, labels=0)
     if config.voxel_size is not None:
         source = replace(source, voxel_size=config.voxel_size, unit=source.unit or long_unit("um"))
     return replace(source, unit=long_unit(config.unit)) if config.unit is not None else source
@@ -152,8 +171,8 @@ def _of_volume(volume: Volume, config: VolumeSourceConfig) -> Source:
     count = volume.levels(config.image)
     if config.level >= count:
         raise InputError(
-            f"volume.level: expected an integer of at most {count - 1} (the coarsest level of the {config.image}), "
-            f"found {config.level}"
+            f"{config.key}.level: expected an integer of at most {count - 1} (the coarsest level of the "
+            f"{config.image}), found {config.level}"
         )
     array = volume.phase(config.level) if config.image == "phase" else volume.field(config.level)
     if len(array.shape) == 4:
@@ -175,7 +194,7 @@ def _of_path(config: VolumeSourceConfig) -> Source:
     assert config.path is not None
     path = Path(config.path).expanduser()
     if not path.exists():
-        raise InputError(f"volume.path: expected a volume, found nothing at {path}; check the path")
+        raise InputError(f"{config.key}.path: expected a volume, found nothing at {path}; check the path")
     if is_zarr(path):
         ours = path / "phase" / "zarr.json"
         if ours.is_file() and (path / "field").is_dir():
@@ -183,12 +202,14 @@ def _of_path(config: VolumeSourceConfig) -> Source:
         array, depth, size, unit = read_image(path, config.level)
         return Source(path, path.name.split(".")[0], array, depth, size, unit)
     if config.level:
-        raise InputError(f"volume.level: expected 0 for a volume without a pyramid, found {config.level}")
+        raise InputError(
+            f"{config.key}.level: expected 0 for a volume without a pyramid, found {config.level}"
+        )
     if is_stack(path):
         array, size, unit = read_tiff(path)
         return Source(path, path.stem, array, 1, size, unit)
     if (path / "config.yaml").is_file():
         raise InputError(
-            f"volume.path: expected a volume, found the run directory {path}; use run.dir={path}"
+            f"{config.key}.path: expected a volume, found the run directory {path}; use run.dir={path}"
         )
     return Source(path, path.stem, read_npy(path))

@@ -108,3 +108,37 @@ def tally(squares, inside, less, width, counts):
                         largest = max(largest, own)
                         counts[min(int(own / width), last)] += 1
     return total, largest, furthest
+
+
+@njit(nogil=True, cache=True)
+def relax(field, inverse, weights, factor, first, count):
+    """Sweeps of successive over-relaxation, in place, over one colour of a chessboard after the other.
+
+    Parameters
+    ----------
+    field : (n + 2, m + 2, k + 2) float32
+        With a margin that is not changed.
+    inverse : (n, m, k) float32
+        One over the sum of the weights of the neighbours inside the phase; 0 outside the phase.
+    weights : (3,) float32
+        Of neighbours along each axis.
+    factor : float32
+        Of over-relaxation.
+    first, count : int
+        Sweeps first, ..., first + count - 1: the even ones change voxels with an even sum of indices.
+    """
+    a, b, c = weights
+    n, m, k = inverse.shape
+    for sweep in range(first, first + count):
+        for x in range(n):
+            for y in range(m):
+                for z in range((sweep + x + y) % 2, k, 2):
+                    share = inverse[x, y, z]
+                    if share > 0:
+                        near = (
+                            a * (field[x, y + 1, z + 1] + field[x + 2, y + 1, z + 1])
+                            + b * (field[x + 1, y, z + 1] + field[x + 1, y + 2, z + 1])
+                            + c * (field[x + 1, y + 1, z] + field[x + 1, y + 1, z + 2])
+                        )
+                        own = field[x + 1, y + 1, z + 1]
+                        field[x + 1, y + 1, z + 1] = own + factor * (near * share - own)

@@ -21,6 +21,8 @@ Index = tuple[int, int, int]
 #: Edges of cubes unless told otherwise: of these the largest few that fit into the volume often enough.
 _EDGES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _SIZES = 5
+#: Nanoseconds that a voxel takes: to be read and looked at; in sweeps and in spheres, for each voxel of the edge.
+_READ, _SWEEPS, _SPHERES = 100.0, 5.0, 5.0
 #: Scatter of fewer cubes than this says nothing.
 FEWEST = 4
 
@@ -36,6 +38,13 @@ class PartTask:
     axes: tuple[str, ...]
     transport: TransportConfig
     thickness: bool = False
+
+    @property
+    def work(self) -> float:
+        """About as many nanoseconds: sweeps of the solver grow with the edge, as does the largest sphere."""
+        edge = max(self.edges)
+        voxels = float(np.prod(self.edges))
+        return voxels * (_READ + edge * (_SWEEPS * len(self.axes) + _SPHERES * self.thickness))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from mcrdist.store.source import Source, open_source
 
 #: Voxels of a task's planes, and how many planes: the more, the fewer tasks read the same chunks.
 _VOXELS, _FEWEST, _MOST = 2**24, 16, 64
+#: Nanoseconds that a voxel takes in one of them.
+_WORK = 150.0
 _NUMBER = {"z": 0, "y": 1, "x": 2}
 #: The axes along which chords are counted, with the planes that hold whole lines of them: their normal, and whether
 #: the lines run along the columns' axis. x-lines lie in z-planes too, so no x-plane is needed for them.
@@ -52,6 +54,8 @@ class Task:
     lags : int
     wanted : mapping
         Targets of these planes by name.
+    work : float
+        About as many nanoseconds.
     """
 
     volume: VolumeSourceConfig
@@ -62,6 +66,7 @@ class Task:
     periodic: bool
     lags: int
     wanted: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    work: float = 0.0
 
 
 def look(task: Task) -> Planes | tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -112,7 +117,8 @@ def tasks(
                 name: values[start:stop] if graded(name, values) else values
                 for name, values in wanted.get(axis, {}).items()
             }
-            found.append(Task(config, phase, axis, start, stop, source.ours, lags, own))
+            work = _WORK * (stop - start) * math.prod(source.shape) / count
+            found.append(Task(config, phase, axis, start, stop, source.ours, lags, own, work))
     return found
 
 
@@ -149,7 +155,8 @@ class Survey:
     @property
     def shortest_chord(self) -> float:
         """The mean chord along the axis where it is shortest, in voxels; infinite where no chord is whole."""
-        return float(np.nanmin([self.mean_chord(axis) for axis in AXES], initial=np.inf))
+        known = [self.mean_chord(axis) for axis in AXES if self.chords[axis][1].any()]
+        return min(known, default=math.inf)
 
     def mean_chord(self, axis: str) -> float:
         """In voxels."""
@@ -172,6 +179,7 @@ class BlockTask:
     index: Index
     edges: Index = _BLOCK
     margin: int = 8
+    work: float = 0.0
 
 
 def block_tasks(
@@ -180,7 +188,9 @@ def block_tasks(
     """A task for every block; `chord` is the mean one of the phase, in voxels."""
     z, y, x = (range(-(-n // edge)) for n, edge in zip(source.shape, edges, strict=True))
     margin = max(4, math.ceil(1.5 * chord)) if math.isfinite(chord) else 8
-    return [BlockTask(config, phase, index, edges, margin) for index in itertools.product(z, y, x)]
+    indices = list(itertools.product(z, y, x))
+    work = _WORK * math.prod(source.shape) / len(indices)
+    return [BlockTask(config, phase, index, edges, margin, work) for index in indices]
 
 
 def look_at_block(task: BlockTask) -> tuple[Labelled, Distances]:

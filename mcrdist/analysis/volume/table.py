@@ -18,6 +18,9 @@ from mcrdist.analysis.volume.lags import ranges
 from mcrdist.analysis.volume.pores import Distances
 from mcrdist.analysis.volume.survey import Survey
 
+#: How rows begin that tell how far a curve is from the true one, relative (Eq. 10).
+APART = "apart from the truth: "
+
 
 @dataclass(frozen=True)
 class Row:
@@ -34,6 +37,9 @@ class Row:
     unit : str
     prescribed : bool
         Whether the volume was made to have it.
+    alike, truth, scatter : float or None
+        Where a true volume is given: the value of this one when it is measured as the truth is, in pieces without
+        periodicity, the truth's value, and the standard deviation of the truth's pieces.
     """
 
     phase: int
@@ -43,6 +49,9 @@ class Row:
     micrograph: float | None = None
     unit: str = ""
     prescribed: bool = False
+    alike: float | None = None
+    truth: float | None = None
+    scatter: float | None = None
 
 
 def rows(
@@ -124,7 +133,7 @@ def as_csv(table: Sequence[Row]) -> str:
     writer.writeheader()
     for row in table:
         cells: dict[str, Any] = asdict(row)
-        for name in ("value", "micrograph"):
+        for name in ("value", "micrograph", "alike", "truth", "scatter"):
             value = cells[name]
             cells[name] = "" if value is None or not math.isfinite(value) else repr(float(value))
         writer.writerow(cells)

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mcrdist.analysis.volume.kernels import relax
 from mcrdist.extras import library
+
+#: Sweeps after which the solver looks at the flux.
+_LOOK = 100
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,12 @@ def diffusivity(
     theirs: Any = library("taufactor", "transport.enabled=true", "analysis").AnisotropicSolver
     torch.set_num_threads(1)  # a task has one thread, as everywhere
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
     class Solver(theirs):  # type: ignore[misc]
-        """TauFactor 1.2 with two corrections."""
+        """TauFactor 1.2 with two corrections, and with sweeps that a CPU makes in one pass instead of ten."""
+
+        converged: bool
 
         def vertical_flux(self) -> Any:
             # Theirs takes more than eight neighbours for a sign of an obstacle, which has infinitely many: but where
@@ -88,7 +96,23 @@ def diffusivity(
         def _end_simulation(self, *ignored: Any) -> None:
             pass  # theirs prints how it ended, whatever it is told
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+        def _init_chequerboard(self, omega: float) -> Any:
+            if device == "cuda":
+                return super()._init_chequerboard(omega)
+            self.omega = omega
+            return None
+
+        def solve(self, iter_limit: int, verbose: bool, conv_crit: float) -> None:
+            if device == "cuda":
+                super().solve(iter_limit, verbose, conv_crit)
+                return
+            field, inverse = self.field[0].numpy(), (1 / self.factor[0]).numpy()  # 1/∞ = 0 outside the phase
+            weights, omega = np.array([1, self.Ky, self.Kz], np.float32), np.float32(self.omega)
+            while not self.converged and self.iter < iter_limit:
+                relax(field, inverse, weights, omega, self.iter, _LOOK)
+                self.iter += _LOOK
+                self.converged = self.check_convergence(verbose, conv_crit, 1)
+
     sides = tuple(float(voxel_size[k]) for k in order)
     solver = Solver(through.astype(np.uint8), sides, device=device)
     solver.solve(iter_limit=iterations, verbose=False, conv_crit=convergence)

@@ -20,6 +20,8 @@ _AHEAD = 4
 #: Nobody but this machine reaches the workers or the dashboard.
 _HOST = "127.0.0.1"
 
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+
 
 @contextmanager
 def workers(config: DaskConfig) -> Iterator[Any]:
@@ -65,20 +67,59 @@ def dashboard(client: Any) -> str | None:
     return link.geturl()
 
 
-def in_order(client: Any, title: str) -> Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]:
-    """Return a map that sends tasks to the workers, a bounded number at a time, with a progress bar."""
+class Crew:
+    """Sends tasks to the workers, and shows how much of all the work is done.
 
-    def mapped(function: Callable[[Any], Any], todo: Sequence[Any]) -> Iterator[Any]:
-        threads = sum(client.nthreads().values()) or 1
-        waiting: list[Any] = []
+    Parameters
+    ----------
+    client : distributed.Client
+    total : float
+        The work of all tasks together. Those that come have an attribute `work`: about as many nanoseconds.
+    """
+
+    def __init__(self, client: Any, total: float) -> None:
+        self._client = client
+        self._bar = tqdm(
+            total=total,
+            disable=None,  # where nobody watches
+            smoothing=0,  # tasks differ much: what is left follows from all that is done
+            bar_format="{percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left, {desc}",
+        )
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def doing(self, what: str) -> Mapper:
+        """Return a map, whose results come in the order of the tasks; `what` they do is shown meanwhile."""
+
+        def mapped(function: Callable[[Any], Any], todo: Sequence[Any]) -> Iterator[Any]:
+            self._bar.set_description_str(what)
+            yield from self._results(function, todo)
+
+        return mapped
+
+    def _results(self, function: Callable[[Any], Any], todo: Sequence[Any]) -> Iterator[Any]:
+        wait: Any = library("distributed", "mcrdist analyze", "analysis").wait
+        threads = sum(self._client.nthreads().values()) or 1
+        waiting: list[tuple[Any, float]] = []
+        counted: set[str] = set()
         rest = iter(todo)
-        with tqdm(total=len(todo), desc=title, disable=None) as bar:
-            while True:
-                while len(waiting) < _AHEAD * threads and (task := next(rest, None)) is not None:
-                    waiting.append(client.submit(function, task, pure=False))
-                if not waiting:
-                    return
-                yield waiting.pop(0).result()
-                bar.update()
-
-    return mapped
+        while True:
+            while len(waiting) < _AHEAD * threads and (task := next(rest, None)) is not None:
+                waiting.append((self._client.submit(function, task, pure=False), task.work))
+            if not waiting:
+                return
+            left = [future for future, _ in waiting if future.key not in counted]
+            if left and not waiting[0][0].done():
+                wait(left, return_when="FIRST_COMPLETED")
+            for future, work in waiting:
+                if future.done() and future.key not in counted:
+                    counted.add(future.key)
+                    self._bar.update(work)
+            while waiting and waiting[0][0].done():
+                future, _ = waiting.pop(0)
+                counted.discard(future.key)
+                yield future.result()
