@@ -215,10 +215,10 @@ found = json.loads((analysis.path / "analysis.json").read_text())["phases"]["1"]
 display(growth(found, "voxel"))
 
 # %% [markdown]
-# *What to look at:* on the right, a dot is a cube, the line their mean, the band one standard deviation, the diamond
-# the box in the middle. In small cubes the diffusivity scatters, and its *mean* is wrong as well: paths that leave a
-# cube through its sides are cut off, and others, which lead nowhere beyond the cube, get through. So a diffusivity from
-# a small volume is not merely uncertain.
+# *What to look at:* on the right, a dot is a cube, the line their mean, the band one standard deviation, the
+# large mark the box in the middle. In small cubes the diffusivity scatters, and its *mean* is wrong as well: a feature
+# that reaches from one face to the other lets much through, whether or not it leads anywhere beyond. So a diffusivity
+# from a small volume is not merely uncertain.
 #
 # The edges at which the scatter falls below 5 %, and the answer in a sentence:
 

@@ -22,7 +22,7 @@ from mcrdist.analysis import words
         (words.percent, 0.0083, "0.83 %"),
         (words.percent, 0.2081, "20.8 %"),
         (words.percent, 1e-7, "< 0.001 %"),
-        (words.percent, 0.0, "0.000 %"),
+        (words.percent, 0.0, "0 %"),
         (words.duration, 3.21, "3.2 s"),
         (words.duration, 59.7, "1 min 0 s"),
         (words.duration, 7510, "2 h 5 min"),

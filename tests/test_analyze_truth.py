@@ -124,7 +124,7 @@ def test_a_run_is_measured_as_the_truth_is(tmp_path: Path) -> None:
     known = beside(content["rows"])
     for words in (
         "Beside the true volume",
-        f"{known['near']} of {known['known']} statistics are as near to the truth",
+        f"{known['near']} of {known['known']} statistics are within two standard deviations",
         "agree with the true volume",
         "S₂ in space, relative distance",
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
 from mcrdist.solver.denoise import denoised
-from mcrdist.solver.rounding import goals, largest, settle, thresholds
+from mcrdist.solver.rounding import contradict, goals, largest, settle, thresholds
 from mcrdist.store.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +113,10 @@ def test_settling_gives_every_phase_its_voxels_and_moves_nothing_fixed(count: in
     goal = goals([0.3] if count == 1 else [0.3, 0.45, 0.25], VOXELS)
     for variable, wanted in enumerate(goal):
         gains = torch.from_numpy(rng.standard_normal(field.shape))
-        settle(field, gains, phases, variable, wanted, fixed, comm)
+        left = [
+            settle(field, gains.clone(), phases, variable, wanted, fixed, comm, most=7) for _ in range(30)
+        ]
+        assert left[-1] == 0 and all(a - b in (7, a) for a, b in itertools.pairwise(left))
     found = [int((phases.label(field) == label).sum()) for label in phases.labels]
     assert found == ([63] if count == 1 else [63, 94, 53])
     assert torch.equal(phases.label(field)[fixed], phases.label(before)[fixed])
@@ -233,3 +237,19 @@ def test_bad_settings_at_the_command_line(setting: str, tmp_path: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
     assert f"{setting.split('=')[0]}: expected" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_directions_that_contradict_one_another_meet_in_the_middle(tmp_path: Path) -> None:
+    """By default the volume gets the mean of their fractions; one micrograph contradicts nobody."""
+    rng = np.random.default_rng(1)
+    images = {
+        axis: synthetic.ThresholdedGaussian(length=5.0, fraction=fraction).draw((32, 32), rng)
+        for axis, fraction in (("z", 0.3), ("y", 0.45), ("x", 0.4))
+    }
+    micrograph = {axis: {"image": image} for axis, image in images.items()}
+    wanted = np.mean([image.mean() for image in images.values()])
+    run = conduct(tmp_path / "three", micrograph=micrograph)
+    assert abs(run.phase.mean() - wanted) <= 0.5 / run.phase.size + 1e-9
+    nearer = conduct(tmp_path / "half", micrograph=micrograph, output={"threshold": 0.5})
+    assert abs(nearer.phase.mean() - wanted) > 2 / run.phase.size
+    assert not contradict([0.4, 0.4001, 0.4]) and contradict([0.4, 0.41, 0.4]) and not contradict([0.0, 0.0])

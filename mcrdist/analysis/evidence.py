@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mcrdist.analysis import imprint, measured, verdict, words
 from mcrdist.analysis.material import AXES, Phase, images, plane_axes
 from mcrdist.analysis.verdict import Answer, Finding, Verdict
+from mcrdist.analysis.volume.representative import said
 from mcrdist.analysis.words import dig
 from mcrdist.descriptors.settling import settled
 from mcrdist.store.run import Run
@@ -202,7 +203,7 @@ def _measured(analysis: Mapping[str, Any]) -> Iterator[Finding]:
         yield verdict.repetition(max(repeated))
     several = len(analysis["phases"]) > 1
     scatter = {
-        one["quantity"] + (f" of phase {phase}" if several else ""): float(one["expected"])
+        said(one["quantity"]) + (f" of phase {phase}" if several else ""): float(one["expected"])
         for phase, curves in analysis["phases"].items()
         for one in (curves.get("representative") or {}).get("answers", [])
         if one["expected"] is not None

@@ -51,5 +51,5 @@ def of_micrograph(run: Run, material: Sequence[Phase], axis: str = "z") -> dict[
     if labels is None:
         return None
     shape = [n for name, n in zip("zyx", run.volume.shape, strict=True) if name != axis]
-    source = str(run.targets.get(f"{axis}/source", ""))
+    source = str(run.targets.get(f"{axis}/source", "")).rpartition("/")[2]
     return picture(centre_crop(labels, shape[0], shape[1]), "Micrograph", source)

@@ -170,7 +170,7 @@ def _representative(label: str, found: Mapping[str, Any] | None, unit: str) -> d
 def _paths(label: str, curves: Mapping[str, Any]) -> Picture:
     """Lineal paths along z, y, x, the micrographs' dashed."""
     with style():
-        figure = Figure(figsize=(10.5, 2.8), layout="constrained")
+        figure = Figure(figsize=(7.5, 2.7), layout="constrained")
         axes = figure.subplots()
         for number, axis in enumerate(AXES):
             got = np.array(curves["lineal_path"][axis])

@@ -44,7 +44,9 @@ def percent(value: Any) -> str:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return DASH
     shown = 100 * value
-    if 0 < abs(shown) < 5e-4:
+    if shown == 0:
+        return f"0{_NBSP}%"
+    if abs(shown) < 5e-4:
         return f"< 0.001{_NBSP}%"
     places = 3 if abs(shown) < 0.1 else 2 if abs(shown) < 10 else 1
     return f"{shown:.{places}f}{_NBSP}%"

@@ -56,7 +56,8 @@ def program() -> str:
 
 def relative(path: Path) -> str:
     """A path as it may be typed in this directory."""
-    return shlex.quote(os.path.relpath(path))
+    found = os.path.relpath(path)
+    return shlex.quote(str(path) if found.startswith("..") else found)
 
 
 def hush() -> None:

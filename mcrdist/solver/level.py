@@ -61,6 +61,8 @@ FLIP_ROUNDS = 100
 COSTLY_FLIP_ROUNDS = 25
 #: Times the flips of the first batch, the most of any: a hundredth of the voxels.
 MOST_FLIPS = 10
+#: Rounds in which a phase gets its exact number of voxels, at most a thousandth of the volume in each but the last.
+SETTLING_ROUNDS, COSTLY_SETTLING_ROUNDS = 32, 2
 #: Exchanges of two voxels that are tried in a single plane.
 EXCHANGES = 2000
 #: Iterations after which the optimiser forgets, where its history is not saved.
@@ -341,14 +343,20 @@ class LevelSolver:
         return goals([float(np.mean(fractions)) for fractions in wanted], math.prod(grid.slab.shape))
 
     def _settle(self, field: Tensor) -> list[float]:
-        """Give every phase its exact number of voxels, by the flips that cost least; the losses before each."""
+        """Give every phase its exact number of voxels, by the flips that cost least; the losses before each round."""
         losses = []
+        step = max(40, math.prod(self._grid.slab.shape) // 1000)
         for variable, goal in enumerate(self._goals()):
             objective = self._grid.objective(smoothing=math.inf)
-            evaluation = objective(field, self._gradient)
-            gains = self._gains(field, objective.flip_constants(evaluation))
-            settle(field, gains, self._grid.phases, variable, goal, self._grid.fixed, self._comm)
-            losses.append(evaluation.loss)
+            for left in reversed(range(COSTLY_SETTLING_ROUNDS if objective.costly else SETTLING_ROUNDS)):
+                evaluation = objective(field, self._gradient)
+                losses.append(evaluation.loss)
+                gains = self._gains(field, objective.flip_constants(evaluation))
+                most = step if left else None
+                if not settle(
+                    field, gains, self._grid.phases, variable, goal, self._grid.fixed, self._comm, most
+                ):
+                    break
         return losses
 
     def _flip(self, relaxed: Tensor, field: Tensor) -> None:

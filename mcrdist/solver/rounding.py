@@ -104,8 +104,9 @@ def settle(
     goal: int,
     fixed: Tensor | None,
     comm: Comm,
-) -> None:
-    """Give one phase exactly `goal` voxels, in place, by the flips of its variable that gain most; collective.
+    most: int | None = None,
+) -> int:
+    """Bring one phase nearer to `goal` voxels, in place, by the flips of its variable that gain most; collective.
 
     Parameters
     ----------
@@ -117,6 +118,13 @@ def settle(
         Phases before this one keep their voxels.
     fixed : bool Tensor (planes, ny, nx), optional
         Voxels that must stay as they are.
+    most : int, optional
+        Flips at a time: what one gains is not what it gains beside others in its plane.
+
+    Returns
+    -------
+    int
+        How many voxels are still missing, or too many, and can be flipped.
     """
     parts = phases.split(field)
     own = parts[variable]
@@ -127,9 +135,12 @@ def settle(
     count = int(comm.sum_integers(np.array([int((left & (own > 0.5)).sum())]))[0])
     may &= left & ((own > 0.5) if count > goal else (own < 0.5))
     gain = phases.split(gains)[variable].masked_fill_(~may, -torch.inf)
-    chosen = largest(gain, abs(count - goal), comm)
+    missing = abs(count - goal)
+    chosen = largest(gain, missing if most is None else min(missing, most), comm)
     for plane, flips in zip(own, chosen, strict=True):
         plane.copy_(torch.where(flips, 1.0 - plane, plane))
+    flipped = int(comm.sum_integers(np.array([int(chosen.sum())]))[0])
+    return missing - flipped if flipped else 0
 
 
 def largest(gain: Tensor, count: int, comm: Comm) -> Tensor:

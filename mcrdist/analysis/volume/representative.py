@@ -120,7 +120,7 @@ def _answer(quantity: str, own: Sequence[Scatter], size: float) -> Answer:
     words = f"The scatter of the {name} is {_percent(last.scatter)} at an edge of {last.edge} voxels"
     if needed > _FAR * last.edge:
         return Answer(quantity, None, False, expected, f"{words}, far above {_percent(LIMIT)}.")
-    words += f"; falling as 1/√volume it would reach {_percent(LIMIT)} at about {number(needed, 2)}."
+    words += f"; falling as 1/√volume it would reach {_percent(LIMIT)} at about {number(needed, 2)} voxels."
     return Answer(quantity, needed, False, expected, words)
 
 
