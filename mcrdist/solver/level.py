@@ -45,7 +45,7 @@ from mcrdist.solver import multipliers
 from mcrdist.solver.denoise import denoised
 from mcrdist.solver.descent import Descent
 from mcrdist.solver.grid import Grid
-from mcrdist.solver.rounding import contradict, goals, settle, thresholds
+from mcrdist.solver.rounding import contradict, goals, settle_all, thresholds
 
 #: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
 #: has no kink to stall on, and costs nothing beside S2, of which it is a part.
@@ -61,7 +61,7 @@ FLIP_ROUNDS = 100
 COSTLY_FLIP_ROUNDS = 25
 #: Times the flips of the first batch, the most of any: a hundredth of the voxels.
 MOST_FLIPS = 10
-#: Rounds in which a phase gets its exact number of voxels, at most a thousandth of the volume in each but the last.
+#: Rounds in which a phase gets its exact number of voxels.
 SETTLING_ROUNDS, COSTLY_SETTLING_ROUNDS = 32, 2
 #: Exchanges of two voxels that are tried in a single plane.
 EXCHANGES = 2000
@@ -333,9 +333,8 @@ class LevelSolver:
     def _exact(self) -> bool:
         """Whether phases get their exact numbers of voxels."""
         wanted, grid = self._config.output.threshold, self._grid
-        channels = range(len(grid.phases.labels))
-        contradiction = wanted == "auto" and any(contradict(grid.fractions(k).values()) for k in channels)
-        return wanted == "exact" or contradiction
+        fractions = [grid.fractions(channel).values() for channel in range(len(grid.phases.labels))]
+        return wanted == "exact" or (wanted == "auto" and any(map(contradict, fractions)))
 
     def _goals(self) -> list[int]:
         grid = self._grid
@@ -343,21 +342,15 @@ class LevelSolver:
         return goals([float(np.mean(fractions)) for fractions in wanted], math.prod(grid.slab.shape))
 
     def _settle(self, field: Tensor) -> list[float]:
-        """Give every phase its exact number of voxels, by the flips that cost least; the losses before each round."""
-        losses = []
-        step = max(40, math.prod(self._grid.slab.shape) // 1000)
-        for variable, goal in enumerate(self._goals()):
-            objective = self._grid.objective(smoothing=math.inf)
-            for left in reversed(range(COSTLY_SETTLING_ROUNDS if objective.costly else SETTLING_ROUNDS)):
-                evaluation = objective(field, self._gradient)
-                losses.append(evaluation.loss)
-                gains = self._gains(field, objective.flip_constants(evaluation))
-                most = step if left else None
-                if not settle(
-                    field, gains, self._grid.phases, variable, goal, self._grid.fixed, self._comm, most
-                ):
-                    break
-        return losses
+        """Give every phase its exact number of voxels; the losses before each round."""
+        objective, grid = self._grid.objective(smoothing=math.inf), self._grid
+
+        def look() -> tuple[float, Tensor]:
+            evaluation = objective(field, self._gradient)
+            return evaluation.loss, self._gains(field, objective.flip_constants(evaluation))
+
+        rounds = COSTLY_SETTLING_ROUNDS if objective.costly else SETTLING_ROUNDS
+        return settle_all(field, look, grid.phases, self._goals(), grid.fixed, self._comm, rounds)
 
     def _flip(self, relaxed: Tensor, field: Tensor) -> None:
         objective = self._grid.objective(smoothing=math.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -94,6 +94,41 @@ def _threshold(values: Tensor, count: int, comm: Comm) -> float:
         else:
             high, least = middle, found
     return low if abs(most - count) <= abs(least - count) else high
+
+
+def settle_all(
+    field: Tensor,
+    look: Callable[[], tuple[float, Tensor]],
+    phases: Phases,
+    goal: Sequence[int],
+    fixed: Tensor | None,
+    comm: Comm,
+    rounds: int,
+) -> list[float]:
+    """Give every phase exactly its voxels, at most a thousandth of them all in each round but the last; collective.
+
+    Parameters
+    ----------
+    look : callable
+        Returns the loss of the field as it is, and the gains of `settle`.
+    goal : sequence of int
+        See `goals`.
+
+    Returns
+    -------
+    list of float
+        The losses.
+    """
+    losses = []
+    shape = field.shape
+    step = max(40, int(comm.sum_integers(np.array([shape[0]]))[0]) * shape[-2] * shape[-1] // 1000)
+    for variable, wanted in enumerate(goal):
+        for left in reversed(range(rounds)):
+            loss, gains = look()
+            losses.append(loss)
+            if not settle(field, gains, phases, variable, wanted, fixed, comm, step if left else None):
+                break
+    return losses
 
 
 def settle(
