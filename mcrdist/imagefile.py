@@ -199,7 +199,7 @@ def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
     """
     with tifffile.TiffFile(path) as tiff:
         seen: set[int] = set()
-        offset = tiff.pages.first.offset
+        offset: int | None = tiff.pages.first.offset
         while offset is not None:
             if offset in seen:
                 raise ValueError(f"its pages go round in a circle from byte {offset}")
