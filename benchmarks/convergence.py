@@ -19,14 +19,14 @@ from typing import Any
 
 from quality import NAMES, ROOT, judged, run
 
-#: What is tried, beside the default: a spectral start on the only level, eight pairs of history.
+#: What is tried, beside the default: a spectral start on the only level, four pairs of history.
 VARIANTS = {
     "default": [],
     "levels": ["levels.count={levels}", "levels.coarsest={coarsest}", "initial=spectral"],
     "noise": ["initial=noise"],
     "noise, levels": ["initial=noise", "levels.count={levels}", "levels.coarsest={coarsest}"],
-    "4 pairs": ["optimizer.history=4"],
-    "5 pairs": ["optimizer.history=5"],
+    "2 pairs": ["optimizer.history=2"],
+    "8 pairs": ["optimizer.history=8"],
     "16 pairs": ["optimizer.history=16"],
 }
 COARSEST = 16

@@ -27,7 +27,7 @@ class PlanOptimizerConfig:
     """The optimiser, as far as it matters."""
 
     name: Literal["lbfgsb", "adam"] = setting(choice("lbfgsb", "adam"), "lbfgsb")
-    history: int = setting(integer(1, 100), 8)
+    history: int = setting(integer(1, 100), 4)
     history_dtype: Literal["float32", "bfloat16"] | None = setting(
         choice("float32", "bfloat16", optional=True, example="bfloat16"), None
     )

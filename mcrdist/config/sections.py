@@ -68,7 +68,7 @@ class OptimizerConfig:
     name: Literal["lbfgsb", "scipy", "adam", "yeong_torquato"] = setting(
         choice("lbfgsb", "scipy", "adam", "yeong_torquato", example="adam"), "lbfgsb"
     )
-    history: int = setting(integer(1, 100), 8)
+    history: int = setting(integer(1, 100), 4)
     history_dtype: Literal["float32", "bfloat16"] | None = setting(
         choice("float32", "bfloat16", optional=True, example="bfloat16"), None
     )

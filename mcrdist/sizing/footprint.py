@@ -91,7 +91,7 @@ class Work:
     lags: int = 32
     phases: int = 1
     optimizer: str = "lbfgsb"
-    history: int = 8
+    history: int = 4
     itemsize: int = 4
     history_itemsize: int = 4
     halving: bool = False
