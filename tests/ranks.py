@@ -184,9 +184,10 @@ def _pickled_error(error: BaseException, text: str) -> bytes:
 
 
 def own_environment() -> dict[str, str]:
-    """The environment for a program of its own that is going to be killed: one thread, no launcher's variables.
+    """The environment for a program of its own: one thread, no launcher's variables.
 
-    Nor is its coverage measured: a kill while that is written leaves a broken file.
+    Nor is its coverage measured: the program, or a rank that torchrun has started, may be killed while that is written,
+    which leaves a broken file.
     """
     not_its = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", COVERAGE)
     inherited = {key: value for key, value in os.environ.items() if key not in not_its}
