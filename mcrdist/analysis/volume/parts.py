@@ -22,7 +22,7 @@ Index = tuple[int, int, int]
 _EDGES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _SIZES = 5
 #: Nanoseconds that a voxel takes: to be read and looked at; in sweeps and in spheres, for each voxel of the edge.
-_READ, _SWEEPS, _SPHERES = 100.0, 5.0, 5.0
+_READ, _SWEEPS, _SPHERES = 100.0, 15.0, 10.0
 #: Scatter of fewer cubes than this says nothing.
 FEWEST = 4
 
