@@ -102,6 +102,7 @@ def errors(section: Section) -> None:
         Column("lineal path (judge)", lambda one: percent(one.judged("E_lineal"))),
         Column("grid imprint (judge)", lambda one: _plain(one.judged("grid_imprint"), "{:.3f}")),
         Column("grey", lambda one: percent(one.run.summary.get("grey_fraction"))),
+        Column("lags", lambda one: str(one.run.targets.get("lags", ""))),
         Column("iterations", lambda one: str(len(one.metrics) or "")),
         Column("time", lambda one: words.duration(one.run.summary.get("seconds"))),
         Column("memory", lambda one: _plain(one.run.summary.get("memory"), "{:.2f} GB", 1e-9)),
