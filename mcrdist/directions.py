@@ -55,21 +55,23 @@ class Direction:
         rows, columns = (math.sqrt(2.0) if i == self.by else 1.0 for i in kept)
         return rows, columns
 
-    def sheared(self, field: Tensor, start: int) -> Tensor:
+    def sheared(self, field: Tensor, start: int, out: Tensor | None = None) -> Tensor:
         """The planes `start`, ... of the sheared volume, from those of the volume; a copy unless it is the same.
+
+        The copy is `out`, where that is given.
 
         ``sheared[…, s, …] = field[…, s − sign·c, …]`` with c the coordinate along `by`, all cyclic.
         """
-        return self._rolled(field, start, self.sign)
+        return self._rolled(field, start, self.sign, out)
 
     def unsheared(self, field: Tensor, start: int) -> Tensor:
         """The inverse of `sheared`, which is its transpose too."""
-        return self._rolled(field, start, -self.sign)
+        return self._rolled(field, start, -self.sign, None)
 
-    def _rolled(self, field: Tensor, start: int, sign: int) -> Tensor:
+    def _rolled(self, field: Tensor, start: int, sign: int, out: Tensor | None) -> Tensor:
         if self.by is None:
             return field
-        result = torch.empty_like(field)
+        result = torch.empty_like(field) if out is None else out
         if self.by == 0:
             for plane in range(field.shape[0]):
                 shift = sign * (start + plane)

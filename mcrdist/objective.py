@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -171,7 +172,7 @@ class Objective:
     def __call__(self, field: Tensor, gradient: Tensor | None) -> Evaluation:
         """Evaluate the loss; overwrite `gradient`, shaped as `field`, with its derivative if given."""
         self.evaluations += 1
-        channels = self.phases.channels(field)
+        channels = self.phases.channels(field, partial(self._room, "channel"))
         slopes = None if gradient is None else self._slopes_for(channels, gradient)
         errors: dict[str, dict[str, NDArray[np.float64]]] = {}
         loss = misfit = 0.0
@@ -231,8 +232,12 @@ class Objective:
         if len(channels) == 1:
             return [gradient]
         if not self._slopes:
-            self._slopes = [torch.empty_like(channel) for channel in channels]
+            self._slopes = [self._room("slope", *channel) for channel in enumerate(channels)]
         return self._slopes
+
+    def _room(self, what: str, number: int, like: Tensor) -> Tensor:
+        """Where something of a channel goes that other ranks look at."""
+        return self.slab.scratch(f"{what} {number}", like)
 
     def _visit(
         self,
@@ -244,11 +249,17 @@ class Objective:
         rows: NDArray[np.float64],
     ) -> None:
         start = self.slab.start
-        seen = [direction.sheared(channel, start) for channel in channels]
-        if slopes is None or direction.by is None:
-            self._stack(number, direction, held, seen, slopes, rows)
+        if direction.by is None:
+            self._stack(number, direction, held, channels, slopes, rows)
             return
-        own = [torch.zeros_like(slope) for slope in slopes]
+        seen = [
+            direction.sheared(channel, start, self._room("sheared channel", k, channel))
+            for k, channel in enumerate(channels)
+        ]
+        if slopes is None:
+            self._stack(number, direction, held, seen, None, rows)
+            return
+        own = [self._room("sheared slope", *slope).zero_() for slope in enumerate(slopes)]
         self._stack(number, direction, held, seen, own, rows)
         for slope, part in zip(slopes, own, strict=True):
             slope += direction.unsheared(part, start)

@@ -11,7 +11,7 @@ one phase. No penalty keeps them there, and the optimiser knows a box only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from mcrdist.parallel.threads import Workers
 
 #: A voxel is grey between these values: it belongs to no phase yet.
 GREY = (0.05, 0.95)
+
+#: Makes an uninitialised tensor for a channel of that number, contiguous and else as the given one.
+Room = Callable[[int, Tensor], Tensor]
 
 
 class Phases:
@@ -51,11 +54,12 @@ class Phases:
         """Views (planes, ny, nx) of the variables; the inverse of `stack`."""
         return [field] if self.variables == 1 else list(field.unbind(1))
 
-    def channels(self, field: Tensor) -> list[Tensor]:
-        """Indicators (planes, ny, nx) of the phases; of one phase, the field itself."""
+    def channels(self, field: Tensor, room: Room | None = None) -> list[Tensor]:
+        """Indicators (planes, ny, nx) of the phases; of one phase, the field itself, else of ``room(number, like)``."""
         if self.variables == 1:
             return [field]
-        channels = [torch.empty_like(field[:, 0], memory_format=torch.contiguous_format) for _ in self.labels]
+        room = room or (lambda number, like: torch.empty_like(like, memory_format=torch.contiguous_format))
+        channels = [room(number, field[:, 0]) for number in range(len(self.labels))]
 
         def fill(plane: int) -> None:
             for channel, share in zip(channels, self._shares(field[plane : plane + 1]), strict=True):

@@ -65,7 +65,9 @@ def reconstruct(config: ReconstructConfig, abrupt: bool = False) -> Run:
     # Listening from here on: what torchrun or a user sends while the ranks get ready is not lost either.
     with (
         Interrupt(abrupt).listening() as interrupt,
-        Comm.start(config.runtime.device, config.runtime.timeout) as comm,
+        Comm.start(
+            config.runtime.device, config.runtime.timeout, shared_memory=config.runtime.shared_memory
+        ) as comm,
     ):
         return conduct(config, comm, interrupt)
 
@@ -222,7 +224,7 @@ class _Conductor:
             level = grids[len(done) if found.numbers["inside"] else len(done) - 1]
             slab = Slab(level.shape, self.comm, self.workers, self.dtype)
             saved = self.place.checkpoints.load(found, slab)
-            field = self._stacked(saved.fields["field"][0], slab)
+            field = self._stacked(saved.fields.pop("field")[0], slab)
         for level in grids[len(done) :]:
             fine = Slab(level.shape, self.comm, self.workers, self.dtype)
             given = None if self.known is None else self.known.at(fine, self.phases)
@@ -241,6 +243,7 @@ class _Conductor:
                 solver = LevelSolver(
                     grid, len(grids), config, recorder, self.comm, self.workers, keep, earlier
                 )
+                field = slab.seen(field)
                 outcome = solver.solve(field, finest=level.factor == 1)
             else:
                 outcome = Outcome(field, self.phases.rounded(field), float("nan"), 0, 0, "not optimized")

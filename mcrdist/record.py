@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-import psutil
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,6 +20,7 @@ from mcrdist.errors import InputError
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation, Objective
 from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.shared import resident
 from mcrdist.store.run import MetricsWriter
 
 #: What asks a run to save and to end: Ctrl-C, a batch system that wants the machine back, or its warning before that.
@@ -108,7 +108,6 @@ class Recorder:
             self.peak_memory, self.grey = standing["memory"], standing["grey"]
             self._evaluations_before = standing["evaluations"]
         self._bar: Any = None
-        self._process = psutil.Process()
 
     def standing(self, evaluations: int) -> dict[str, Any]:
         """What a recorder of another process needs to go on, `evaluations` having gone by before this level.
@@ -218,7 +217,7 @@ class Recorder:
     def _gather(self, field: Tensor) -> None:
         grey = self._objective.phases.grey(field)
         voxels = field.numel() // self._objective.phases.variables
-        memory = self._process.memory_info().rss
+        memory = resident()
         totals = self._comm.gather_rows(np.array([[grey, memory, voxels]], dtype=np.float64)).sum(0)
         self.grey = float(totals[0] / totals[2])
         self.peak_memory = max(self.peak_memory, int(totals[1]))

@@ -50,7 +50,10 @@ def sweep(where: str | None, jobs: Sequence[Job], abrupt: bool = False) -> list[
     names = directory_names([values for values, _ in jobs])
     runtime = jobs[0][1].runtime
     runs: list[Run] = []
-    with Interrupt(abrupt).listening() as interrupt, Comm.start(runtime.device, runtime.timeout) as comm:
+    with (
+        Interrupt(abrupt).listening() as interrupt,
+        Comm.start(runtime.device, runtime.timeout, shared_memory=runtime.shared_memory) as comm,
+    ):
         path = comm.first(lambda: _prepare(where))
         for name, (_, config) in zip(names, jobs, strict=True):
             place = dataclasses.replace(config.run, dir=str(path / name))

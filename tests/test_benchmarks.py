@@ -37,7 +37,20 @@ def test_runs_are_the_same_on_all_ranks(root: Path) -> None:
     brief = ("optimizer.iterations=5", "optimizer.binarize_iterations=4", "optimizer.flip_rounds=20")
     facts = run(root, "benchmarks/ranks.py", "--shape", "17", "16", "20", "--", *brief)
     assert facts["same_losses"] and facts["same_field"] and facts["same_phase"]
-    assert facts["ranks"] == [1, 2, 3] and facts["iterations"] > 5
+    assert facts["ranks"] == [1, 2, 2, 3, 3] and facts["iterations"] > 5
+    assert facts["shared_memory"] == [False, True, False, True, False]
+
+
+@pytest.mark.slow
+def test_speed_of_ranks(root: Path) -> None:
+    *lines, last = run_all(
+        root, "benchmarks/ranks.py", "--speed", "--size", "32", "--rounds", "2", "--iterations", "2"
+    )
+    ways = ["alone", "side by side", "shared memory", "sockets"]
+    assert [line["way"] for line in lines] == 2 * ways
+    assert all(line["bytes_sent"] == line["bytes_expected"] for line in lines)
+    assert len({line["loss"] for line in lines}) == 1
+    assert last["ranks"] == 2 and last["alone"] == 1.0 and all(last[way] > 0.0 for way in ways)
 
 
 @pytest.mark.slow

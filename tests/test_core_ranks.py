@@ -49,16 +49,16 @@ def digest(comm: Comm, local: Tensor) -> str:
     return hashlib.sha256(whole.tobytes()).hexdigest()
 
 
-def compute(threads: int) -> Results:
+def compute(threads: int, shared: bool = True) -> Results:
     found: Results = {}
     workers = configure(threads)
-    with Comm.start("cpu", 60.0) as comm:
+    with Comm.start("cpu", 60.0, shared_memory=shared) as comm:
         for shape in SHAPES:
             for dtype in (torch.float32, torch.float64):
                 for smoothing in (0.5, float("inf")):
                     objective = make(shape, comm, workers, lags=5, smoothing=smoothing, dtype=dtype)
-                    field = noise(objective.slab, 3, 0, "uniform")
-                    gradient = torch.empty_like(field)
+                    field = objective.slab.seen(noise(objective.slab, 3, 0, "uniform"))
+                    gradient = objective.slab.room(field)
                     evaluation = objective(field, gradient)
                     key = f"{shape} {dtype} {smoothing}"
                     found[f"loss {key}"] = evaluation.loss
@@ -76,8 +76,8 @@ def compute(threads: int) -> Results:
             objective = make(shape, comm, workers, dtype=torch.float32, **options)
             objective.rotate(1)
             drawn = [noise(objective.slab, k, 0, "uniform") for k in range(objective.phases.variables)]
-            field = objective.phases.stack(drawn)
-            gradient = torch.empty_like(field)
+            field = objective.slab.seen(objective.phases.stack(drawn))
+            gradient = objective.slab.room(field)
             key = f"{shape} {options}"
             found[f"loss {key}"] = objective(field, gradient).loss
             found[f"gradient {key}"] = digest(comm, gradient)
@@ -117,7 +117,10 @@ def test_threads(alone: Results) -> None:
     compare(compute(2), alone)
 
 
+@pytest.mark.parametrize("shared", [True, False], ids=["shared memory", "sockets"])
 @pytest.mark.parametrize(("ranks", "threads"), [(2, 1), pytest.param(3, 2, marks=pytest.mark.slow)])
-def test_ranks(ranks: int, threads: int, alone: Results, run_ranks: Callable[..., list[Results]]) -> None:
-    for found in run_ranks(compute, ranks, threads):
+def test_ranks(
+    ranks: int, threads: int, shared: bool, alone: Results, run_ranks: Callable[..., list[Results]]
+) -> None:
+    for found in run_ranks(compute, ranks, threads, shared):
         compare(found, alone)

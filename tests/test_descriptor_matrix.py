@@ -230,8 +230,8 @@ def evaluate() -> dict[str, Any]:
             for phases in (1, 3):
                 whole = objective(shape, phases, comm, workers, torch.float32)
                 drawn = [noise(whole.slab, k, 0, "uniform") for k in range(whole.phases.variables)]
-                field = whole.phases.stack(drawn)
-                gradient = torch.empty_like(field)
+                field = whole.slab.seen(whole.phases.stack(drawn))
+                gradient = whole.slab.room(field)
                 evaluation = whole(field, gradient)
                 found[f"loss {shape} {phases}"] = evaluation.loss
                 for axis, errors in evaluation.errors.items():

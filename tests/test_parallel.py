@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -44,10 +45,10 @@ def contribution(first: int, slices: Tensor) -> Tensor:
     return slices.cumsum(2) * (numbers + 1) - slices.cumsum(1)
 
 
-def ranks_at_work(threads: int, shapes: list[tuple[int, int, int]]) -> dict[str, Any]:
+def ranks_at_work(threads: int, shapes: list[tuple[int, int, int]], shared: bool) -> dict[str, Any]:
     """Everything that a rank computes, for the tests below to compare."""
     out: dict[str, Any] = {}
-    with Comm.start("cpu", timeout=60) as comm:
+    with Comm.start("cpu", timeout=60, shared_memory=shared) as comm:
         workers = configure(threads)
         for shape in shapes:
             out[str(shape)] = _one_shape(comm, workers, shape)
@@ -58,6 +59,7 @@ def ranks_at_work(threads: int, shapes: list[tuple[int, int, int]]) -> dict[str,
         out["said"] = comm.broadcast({"rank": comm.rank}, comm.size - 1)
         out["errors"] = _agreements(comm)
         comm.barrier()
+        out["shared memory"] = comm.shared_memory
         workers.close()
     return out
 
@@ -66,7 +68,8 @@ def _one_shape(comm: Comm, workers: Workers, shape: tuple[int, int, int]) -> dic
     whole = volume(shape)
     out: dict[str, Any] = {}
     slab = Slab(shape, comm, workers, torch.float32)
-    field, gradient = slab.load(lambda start, stop: whole[start:stop]), slab.zeros()
+    field = slab.seen(slab.load(lambda start, stop: whole[start:stop]))
+    gradient = slab.room(field).zero_()
     values: list[list[tuple[int, np.ndarray]]] = [[], [], []]
     sent = comm.bytes_sent
     for axis in range(3):
@@ -147,12 +150,16 @@ def _agreements(comm: Comm) -> list[tuple[str, str]]:
     return raised
 
 
-@pytest.fixture(scope="module")
-def everywhere(run_ranks: RunRanks) -> dict[int, list[dict[str, Any]]]:
+@pytest.fixture(scope="module", params=[True, False], ids=["shared memory", "sockets"])
+def everywhere(request: pytest.FixtureRequest, run_ranks: RunRanks) -> dict[int, list[dict[str, Any]]]:
     """What each rank of 1, 2 and 3 computed, with 1, 3 and 2 threads."""
-    return {
-        size: run_ranks(ranks_at_work, size, threads, SHAPES) for size, threads in ((1, 1), (2, 3), (3, 2))
+    found = {
+        size: run_ranks(ranks_at_work, size, threads, SHAPES, request.param)
+        for size, threads in ((1, 1), (2, 3), (3, 2))
     }
+    if sys.platform == "linux":
+        assert all(rank["shared memory"] == request.param for size in (2, 3) for rank in found[size])
+    return found
 
 
 def assemble(ranks: list[dict[str, Any]], shape: tuple[int, int, int], name: str) -> np.ndarray:

@@ -302,8 +302,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def all_cases(directory: str) -> list[str]:
-    return [str(conduct(settings(Path(directory) / name, **more)).path) for name, more in CASES.items()]
+def all_cases(directory: str, shared: bool = True) -> list[str]:
+    paths = []
+    for name, more in CASES.items():
+        runtime = {"threads": 1, "device": "cpu"} | more.get("runtime", {}) | {"shared_memory": shared}
+        paths.append(str(conduct(settings(Path(directory) / name, **more | {"runtime": runtime})).path))
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -312,11 +316,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return {Path(path).name: Run.open(path) for path in all_cases(str(directory))}
 
 
+@pytest.mark.parametrize("shared", [True, False], ids=["shared memory", "sockets"])
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_any_number_of_ranks_makes_the_same_volume(
-    ranks: int, alone: dict[str, Run], tmp_path: Path, run_ranks: Callable[..., list[Any]]
+    ranks: int, shared: bool, alone: dict[str, Run], tmp_path: Path, run_ranks: Callable[..., list[Any]]
 ) -> None:
-    told = run_ranks(all_cases, ranks, str(tmp_path), timeout=180.0)
+    told = run_ranks(all_cases, ranks, str(tmp_path), shared, timeout=180.0)
     assert all(paths == told[0] for paths in told)
     for path in told[0]:
         found = Run.open(path)

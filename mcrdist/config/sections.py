@@ -89,6 +89,7 @@ class RuntimeConfig:
     dtype: Literal["float32", "float64"] = setting(choice("float32", "float64"), "float32")
     threads: int | None = setting(integer(1, optional=True, example="4"), None)
     timeout: float = setting(number(above=0, example="600"), 600.0)
+    shared_memory: bool = setting(boolean(), True)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ def minimize(
     planes_map: Map = serial_map,
     *,
     memory: Memory | None = None,
+    room: Callable[[Tensor], Tensor] = torch.empty_like,
 ) -> Result:
     """Minimise `function` over fields in [0, 1], in place.
 
@@ -74,6 +75,8 @@ def minimize(
         What an earlier call that was cut short had in mind at `x`: goes on from there, bit for bit, without telling
         the callback of that iteration again. Where the optional `Options.forget` made it `light`, its history is not
         needed for that; otherwise, without it or with another `history`, curvature is learnt anew.
+    room
+        Makes the trial point, a tensor shaped as `x`; on all ranks together.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def minimize(
         Loss or gradient are not finite at the start, or in all trials along a direction, or the gradient at a
         point that was accepted. The message names the iteration. `x` holds the last good point.
     """
-    return _Minimizer(function, x, gather, options or Options(), callback, planes_map).run(memory)
+    return _Minimizer(function, x, gather, options or Options(), callback, planes_map, room).run(memory)
 
 
 class _Minimizer:
@@ -99,10 +102,11 @@ class _Minimizer:
         options: Options,
         callback: Callback | None,
         planes_map: Map,
+        room: Callable[[Tensor], Tensor],
     ) -> None:
         self.function, self.given = function, x.clamp_(0, 1)
         # The trial point that is accepted becomes the current one, which is the next trial's room.
-        self.x, self.trial = self.given, torch.empty_like(x)
+        self.x, self.trial = self.given, room(x)
         self.progress = Progress(options, callback)
         self.history = History(x, options.history, options.history_dtype, gather, planes_map)
         self.loss, self.gradient = math.nan, torch.empty(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -69,8 +70,11 @@ class Comm:
         The same among the ranks on this machine.
     device : torch.device
         Where this rank's tensors live.
+    shared_memory : bool
+        Whether ranks that are all on this machine may read and write each other's fields where they lie.
     bytes_sent : int
-        Bytes that this rank has sent to other ranks in `exchange`.
+        Bytes of fields that this rank has sent to other ranks in `exchange`, or that passed to them through memory
+        that they share.
     task : str
         What the ranks are at work on, for the message when one of them is lost.
     """
@@ -79,6 +83,7 @@ class Comm:
         self.rank, self.size = rank, size
         self.local_rank, self.local_size = local_rank, local_size
         self.device = device
+        self.shared_memory = False
         self.bytes_sent = 0
         self.task = "the start"
         self._agreed = False
@@ -86,7 +91,7 @@ class Comm:
         self._meeting: tuple[meeting.Store, str] | None = None
 
     @classmethod
-    def start(cls, device: Device = "auto", timeout: float = 1800.0) -> Comm:
+    def start(cls, device: Device = "auto", timeout: float = 1800.0, *, shared_memory: bool = True) -> Comm:
         """Join the ranks that torchrun started, or be the only one.
 
         Parameters
@@ -95,6 +100,8 @@ class Comm:
             ``auto`` takes CUDA where every rank of this machine can have a device of its own.
         timeout : float
             Seconds that a rank waits for the others before it gives up with a LostRankError.
+        shared_memory : bool
+            Let ranks on CPUs of one machine share the memory of their fields, where the system can.
 
         Raises
         ------
@@ -113,6 +120,7 @@ class Comm:
         comm = cls(rank, size, local_rank, local_size, place)
         if size > 1:
             comm._join(timeout)
+            comm.shared_memory = shared_memory and place.type == "cpu" and sys.platform == "linux"
         return comm
 
     def _join(self, timeout: float) -> None:

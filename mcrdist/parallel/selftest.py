@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcrdist.parallel import shared
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
@@ -26,7 +27,9 @@ def main() -> None:
     with Comm.start("cpu", timeout=_TIMEOUT) as comm:
         workers = configure(1)
         slab = Slab(_SHAPE, comm, workers)
+        together = shared.possible(comm)
         _check_slices(slab)
+        _check_slices(slab, seen=True)
         _check_sum(slab)
         comm.barrier()  # so far the ranks have also made their connections; now they are timed
         start, sent = time.perf_counter(), comm.bytes_sent
@@ -40,16 +43,21 @@ def main() -> None:
             shape = "x".join(map(str, _SHAPE))
             print(
                 f"gloo, {comm.size} ranks: field of {shape} exchanged at {rate:.0f} MB/s, "
-                f"sums in {latency * 1e3:.1f} ms",
+                f"sums in {latency * 1e3:.1f} ms; memory is {'shared' if together else 'not shared'}",
                 flush=True,
             )
 
 
-def _check_slices(slab: Slab) -> None:
-    """Let each slice of each axis add its number: a voxel's gradient is then z + y + x, as is the field."""
+def _check_slices(slab: Slab, seen: bool = False) -> None:
+    """Let each slice of each axis add its number: a voxel's gradient is then z + y + x, as is the field.
+
+    With `seen`, in memory that the ranks share, if they can.
+    """
     positions = [torch.arange(n, dtype=slab.dtype) for n in slab.shape]
     z, y, x = torch.meshgrid(positions[0][slab.start : slab.stop], *positions[1:], indexing="ij")
     field, gradient = z + y + x, slab.zeros()
+    if seen:
+        field, gradient = slab.seen(field), slab.seen(gradient)
 
     def work(first: int, fields: list[Tensor], gradients: list[Tensor] | None) -> None:
         assert gradients is not None

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcrdist.parallel import shared
 from mcrdist.parallel.comm import Comm, Pending
 from mcrdist.parallel.threads import Workers
 
@@ -61,6 +62,7 @@ class Slab:
         self.owners = [[range(*piece) for piece in partition(n, comm.size)] for n in shape]
         own = self.owners[0][comm.rank]
         self.start, self.stop, self.planes = own.start, own.stop, len(own)
+        self._scratch: dict[str, Tensor] = {}
 
     @property
     def local_shape(self) -> tuple[int, int, int]:
@@ -74,6 +76,34 @@ class Slab:
     def zeros(self) -> Tensor:
         """Return a local tensor (planes, ny, nx) of zeros."""
         return torch.zeros(self.local_shape, dtype=self.dtype, device=self.comm.device)
+
+    def room(self, like: Tensor) -> Tensor:
+        """Return an uninitialised tensor as `like` (planes, ...), contiguous, that others see if they can. Collective.
+
+        See `visit` for what that is good for.
+        """
+        whole = shared.allocate(self.comm, self.owners[0], like.shape[1:], like.dtype)
+        if whole is None:
+            return torch.empty_like(like, memory_format=torch.contiguous_format)
+        return whole[self.start : self.stop]
+
+    def seen(self, local: Tensor) -> Tensor:
+        """Return `local` (planes, ...), or a copy of it that the other ranks see if they can. Collective."""
+        if not self.comm.shared_memory or shared.whole(local, self.start, self.shape[0]) is not None:
+            return local
+        room = self.room(local)
+        return room.copy_(local) if self.comm.shared_memory else local
+
+    def scratch(self, name: str, like: Tensor) -> Tensor:
+        """Return a `room` that is the same one each time, for values that nobody needs at the next call. Collective.
+
+        Where the ranks do not see each other's memory it is a new one, which is gone when it is not needed.
+        """
+        if not self.comm.shared_memory:
+            return self.room(like)
+        if name not in self._scratch or self._scratch[name].shape != like.shape:
+            self._scratch[name] = self.room(like)
+        return self._scratch[name]
 
     def load(self, read: Callable[[int, int], NDArray[Any]]) -> Tensor:
         """Return a local tensor of what ``read(start, stop)`` gives: planes (stop - start, ny, nx)."""
@@ -98,11 +128,12 @@ class Slab:
     ) -> None:
         """Show `work` this rank's slices normal to `axis`, and bring home what it adds to the gradients.
 
-        Collective. Alone, or along z, `work` sees the fields themselves. Otherwise the ranks go in rounds of at
+        Collective. Alone, or along z, or where all `fields` and `gradients` are of `room`, which others see, `work`
+        sees the fields themselves, the planes of other ranks too. Otherwise the ranks go in rounds of at
         most `width` slices each; while one round is computed the next one's slices are on their way here and
         the last one's gradients on their way home. A rank holds at most about ``6 * width`` slices of every field
         besides `fields` and `gradients`, and sends each value of a field, and of a gradient, that belongs elsewhere
-        exactly once.
+        exactly once. As many bytes are counted in `Comm.bytes_sent` where they pass through shared memory.
 
         Parameters
         ----------
@@ -127,6 +158,8 @@ class Slab:
                 below = None if gradients is None else [gradient.permute(order) for gradient in gradients]
                 work(self.owned(axis).start, [field.permute(order) for field in fields], below)
             return
+        if self._in_place(axis, fields, gradients, work):
+            return
         rounds = self._rounds(axis, width)
         shape = fields[0].shape
         arriving = [self.gather(field, axis, rounds[0]) for field in fields]
@@ -146,6 +179,35 @@ class Slab:
                 home = cuts, [self.scatter(part, axis, cuts, shape) for part in contributions]
         if gradients is not None and home is not None:
             self._add(gradients, axis, *home)
+
+    def _in_place(
+        self, axis: int, fields: Sequence[Tensor], gradients: Sequence[Tensor] | None, work: Work
+    ) -> bool:
+        """Let `work` see the volumes where they lie, if all ranks have them in their memory; return whether so."""
+        wholes = [
+            [shared.whole(part, self.start, self.shape[0]) for part in parts]
+            for parts in (fields, gradients or ())
+        ]
+        if any(whole is None for parts in wholes for whole in parts):
+            return False
+        own, planes = self.owned(axis), self.shape[0]
+        slices, below = (
+            [
+                whole.narrow(axis, own.start, len(own)).permute(_SLICES[axis])
+                for whole in parts
+                if whole is not None
+            ]
+            for parts in wholes
+        )
+        self.comm.barrier()  # every rank has done with its planes what it had to do
+        if len(own):
+            work(own.start, slices, None if gradients is None else below)
+        self.comm.barrier()
+        row = fields[0][:1].numel() // self.shape[axis]
+        away = self.planes * (self.shape[axis] - len(own)) * row * fields[0].element_size()
+        home = (planes - self.planes) * len(own) * row * fields[0].element_size()
+        self.comm.bytes_sent += len(fields) * away + (0 if gradients is None else len(gradients) * home)
+        return True
 
     def _rounds(self, axis: int, width: int) -> list[list[range]]:
         """Cut every rank's slices into rounds: for each round, the slices that each rank takes.

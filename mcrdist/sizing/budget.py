@@ -15,6 +15,7 @@ from mcrdist.config import ReconstructConfig
 from mcrdist.config.schema import show
 from mcrdist.errors import InputError
 from mcrdist.look import LANES
+from mcrdist.parallel import shared
 from mcrdist.parallel.comm import Comm
 from mcrdist.sizing.footprint import Work, history_itemsize, peak
 
@@ -57,7 +58,7 @@ def kept(
 
 
 def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, resident: int) -> Work:
-    """What a run holds, as `footprint` sees it."""
+    """What a run holds, as `footprint` sees it. Collective."""
     itemsize = 4 if config.runtime.dtype == "float32" else 8
     return Work(
         shape=config.volume.shape,
@@ -77,6 +78,7 @@ def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, re
         exact=config.output.threshold in ("auto", "exact"),
         report=config.run.report,
         cuda=comm.device.type == "cuda",
+        shared=shared.possible(comm),
         libraries=resident,
     )
 

@@ -80,6 +80,8 @@ class Work:
         ``run.report``.
     cuda : bool
         Fields live on a device; the start is made by the host.
+    shared : bool
+        The ranks look at each other's planes in memory; none keeps slices of others.
     libraries : int
         Resident memory of a process before it holds any volume.
     """
@@ -100,6 +102,7 @@ class Work:
     exact: bool = False
     report: bool = True
     cuda: bool = False
+    shared: bool = False
     libraries: int = LIBRARIES
 
     @property
@@ -235,7 +238,7 @@ def evaluation(work: Work) -> list[Buffer]:
             Buffer("sheared volume", "directions.sheared", v * b * work.phases),
             Buffer("its gradient", "objective._visit: own", 2 * v * b * work.phases),
         ]
-    if work.ranks > 1 and work.shape[0] > 1:
+    if work.ranks > 1 and work.shape[0] > 1 and not work.shared:
         found.append(Buffer("transposes", "slab.visit", _transposes(work)))
     found.append(Buffer("batches of slices", "look.py, correlation.py", work.together * _batch(work)))
     return found

@@ -117,7 +117,7 @@ class Descent:
         def work(memory: Memory | None) -> dict[str, Any]:
             if memory is not None:
                 self.recall(objective, memory.numbers["standing"])
-            minimize = self._minimizer()
+            minimize = self._minimizer(objective)
             found = minimize(function, x, self._gather, options, callback, self._planes_map, memory=memory)
             told = {"loss": found.loss, "iterations": found.iterations, "evaluations": found.evaluations}
             return told | {"stop": found.stop, "standing": self.standing(objective)}
@@ -126,10 +126,12 @@ class Descent:
         self.recall(objective, told["standing"])
         return Result(x, told["loss"], told["iterations"], told["evaluations"], told["stop"])
 
-    def _minimizer(self) -> Minimizer:
+    def _minimizer(self, objective: Objective) -> Minimizer:
         if self._config.name == "adam":
             return partial(adam.minimize, learning_rate=self._config.learning_rate)
-        return {"lbfgsb": lbfgsb.minimize, "scipy": scipy_lbfgsb.minimize}[self._config.name]
+        if self._config.name == "lbfgsb":
+            return partial(lbfgsb.minimize, room=objective.slab.room)
+        return scipy_lbfgsb.minimize
 
     def _bursts(
         self, objective: Objective, function: Function, x: Tensor, options: Options, callback: Callback

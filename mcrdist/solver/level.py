@@ -140,19 +140,20 @@ class LevelSolver:
     def solve(self, field: Tensor, finest: bool) -> Outcome:
         """Solve the level from `field` (planes, ny, nx) in [0, 1], which is overwritten.
 
-        With `saved` it is the field that was kept.
+        Best one that the other ranks see, if they can (`Slab.seen`). With `saved` it is the field that was kept.
         """
         options = self._config.optimizer
         if options.name == "yeong_torquato":
             return self._anneal(field)
-        self._gradient = torch.empty_like(field)
+        slab = self._grid.slab
+        self._gradient = slab.room(field)
         until = Options(
             history=options.history,
             history_dtype=self._history_dtype(field),
             iterations=options.iterations,
             relative_decrease=options.relative_decrease,
             # a voxel's share of the gradient shrinks as the volume grows
-            projected_gradient=options.projected_gradient / math.prod(self._grid.slab.shape),
+            projected_gradient=options.projected_gradient / math.prod(slab.shape),
             forget=self._forget,
         )
         stop = ""
@@ -165,6 +166,7 @@ class LevelSolver:
             if options.iterations and options.binarize_iterations and not self._recorder.interrupted:
                 self._binarize(field)
             rounded, found = self._round(field)
+            rounded = slab.seen(rounded)
             if self._saved is not None and "rounded" in self._saved.fields:
                 rounded.copy_(self._saved.fields["rounded"][0].view_as(rounded))
             if options.iterations and not self._recorder.interrupted:
