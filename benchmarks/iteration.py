@@ -5,7 +5,8 @@
 
 S2 (lags up to 32) and V, from noise; medians over the iterations that come when the history is full. Ranks look at each
 other's planes where they lie, or with `--send` send them. `waiting_share` is
-the part of an evaluation that is spent on messages that have not come yet; `bytes_sent` an evaluation should be
+the part of an evaluation that is spent on messages that have not come yet; `processor_seconds`, of all ranks, are
+those of an iteration that any core was at work; `bytes_sent` an evaluation should be
 `bytes_expected`, 4 V (P − 1) / P values. `fields` is the growth of the resident memory over all ranks, in volumes of
 float32. Prints one JSON line. `benchmarks/ranks.py --speed` compares numbers of ranks.
 """
@@ -43,7 +44,7 @@ class Peak:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        while not self._done.wait(0.005):
+        while not self._done.wait(0.05):
             self.most = max(self.most, resident())
 
     def growth(self) -> int:
@@ -83,6 +84,7 @@ def measure(comm: Comm, workers: Workers, objective: Objective, options: Options
     gradient = slab.room(field)
     evaluations: list[tuple[float, float]] = []
     ends: list[float] = []
+    work: list[float] = []
     with Waits() as waits:
 
         def function(x: Tensor) -> tuple[float, Tensor]:
@@ -94,6 +96,7 @@ def measure(comm: Comm, workers: Workers, objective: Objective, options: Options
         def note(state: State) -> None:
             del state
             ends.append(time.perf_counter())
+            work.append(time.process_time())
 
         sent = comm.bytes_sent
         result = minimize(function, field, comm.gather_rows, options, note, workers.map, room=slab.room)
@@ -101,8 +104,8 @@ def measure(comm: Comm, workers: Workers, objective: Objective, options: Options
     last = options.iterations - options.history
     iteration = median(np.diff(ends)[-last:])
     evaluation = median(spent for spent, _ in evaluations[-last:])
-    facts = np.array([[peak.growth(), sent]], dtype=np.float64)
-    grown, total = comm.gather_rows(facts).sum(axis=0)
+    facts = np.array([[peak.growth(), sent, median(np.diff(work)[-last:])]], dtype=np.float64)
+    grown, total, processor = comm.gather_rows(facts).sum(axis=0)
     volume = 4 * int(np.prod(slab.shape))
     return {
         "size": slab.shape[0],
@@ -115,6 +118,7 @@ def measure(comm: Comm, workers: Workers, objective: Objective, options: Options
         "evaluations": result.evaluations,
         "iteration_seconds": iteration,
         "evaluation_seconds": evaluation,
+        "processor_seconds": processor,
         "optimizer_share": 1.0 - evaluation / iteration,
         "waiting_share": median(waited / spent for spent, waited in evaluations[-last:]),
         "bytes_sent": int(total),

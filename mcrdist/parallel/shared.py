@@ -89,7 +89,11 @@ def possible(comm: Comm) -> bool:
 
 def _create(name: str, size: int) -> int:
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    os.ftruncate(fd, size)
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -102,20 +106,25 @@ def _open(name: str, pid: int, number: int) -> int:
     return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
-def whole(local: Tensor, start: int, planes: int) -> Tensor | None:
+def whole(local: Tensor, own: range, planes: int) -> Tensor | None:
     """Return the volume of which `local` is this rank's part, None where others do not see it.
 
     Parameters
     ----------
     local : Tensor (own planes, ...)
-    start, planes : int
-        The first plane of `local`, and those of the volume.
+    own : range
+        Its planes.
+    planes : int
+        Those of the volume.
     """
     storage = local.untyped_storage()
-    if storage.data_ptr() not in _segments or not local.is_contiguous():
+    if storage.data_ptr() not in _segments or not local.is_contiguous() or len(local) != len(own):
         return None
     plane = prod(local.shape[1:])
-    if local.storage_offset() != start * plane or storage.nbytes() != planes * plane * local.element_size():
+    if (
+        local.storage_offset() != own.start * plane
+        or storage.nbytes() != planes * plane * local.element_size()
+    ):
         return None
     return local.as_strided((planes, *local.shape[1:]), local[:1].stride(), 0)
 
@@ -125,10 +134,9 @@ def resident() -> int:
 
     What the system counts as resident has the others' planes too, once they were looked at.
     """
-    found = int(psutil.Process().memory_info().rss)
     own = sum(segment.own for segment in _segments.values())
-    with suppress(OSError):
-        seen = re.search(r"RssShmem:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        if own and seen is not None:
-            found -= max(0, 1024 * int(seen[1]) - own)
-    return found
+    if not own:
+        return int(psutil.Process().memory_info().rss)
+    status = Path("/proc/self/status").read_text()
+    rss, seen = (1024 * int(size) for size in re.findall(r"^(?:VmRSS|RssShmem):\s+(\d+) kB", status, re.M))
+    return rss - max(0, seen - own)

@@ -89,7 +89,7 @@ class Slab:
 
     def seen(self, local: Tensor) -> Tensor:
         """Return `local` (planes, ...), or a copy of it that the other ranks see if they can. Collective."""
-        if not self.comm.shared_memory or shared.whole(local, self.start, self.shape[0]) is not None:
+        if not self.comm.shared_memory or shared.whole(local, self.owned(0), self.shape[0]) is not None:
             return local
         room = self.room(local)
         return room.copy_(local) if self.comm.shared_memory else local
@@ -184,29 +184,26 @@ class Slab:
         self, axis: int, fields: Sequence[Tensor], gradients: Sequence[Tensor] | None, work: Work
     ) -> bool:
         """Let `work` see the volumes where they lie, if all ranks have them in their memory; return whether so."""
-        wholes = [
-            [shared.whole(part, self.start, self.shape[0]) for part in parts]
-            for parts in (fields, gradients or ())
+        parts = [*fields, *(gradients or ())]
+        wholes = [shared.whole(part, self.owned(0), self.shape[0]) for part in parts]
+        own, nz = self.owned(axis), self.shape[0]
+        slices = [
+            whole.narrow(axis, own.start, len(own)).permute(_SLICES[axis])
+            for whole in wholes
+            if whole is not None
         ]
-        if any(whole is None for parts in wholes for whole in parts):
+        if len(slices) < len(parts):
             return False
-        own, planes = self.owned(axis), self.shape[0]
-        slices, below = (
-            [
-                whole.narrow(axis, own.start, len(own)).permute(_SLICES[axis])
-                for whole in parts
-                if whole is not None
-            ]
-            for parts in wholes
-        )
         self.comm.barrier()  # every rank has done with its planes what it had to do
         if len(own):
-            work(own.start, slices, None if gradients is None else below)
+            below = None if gradients is None else slices[len(fields) :]
+            work(own.start, slices[: len(fields)], below)
         self.comm.barrier()
-        row = fields[0][:1].numel() // self.shape[axis]
-        away = self.planes * (self.shape[axis] - len(own)) * row * fields[0].element_size()
-        home = (planes - self.planes) * len(own) * row * fields[0].element_size()
-        self.comm.bytes_sent += len(fields) * away + (0 if gradients is None else len(gradients) * home)
+        row = (
+            slices[0].shape[1] * slices[0].shape[2] // nz * slices[0].element_size()
+        )  # of a plane in a slice
+        away, home = self.planes * (self.shape[axis] - len(own)), (nz - self.planes) * len(own)
+        self.comm.bytes_sent += row * (len(fields) * away + (len(parts) - len(fields)) * home)
         return True
 
     def _rounds(self, axis: int, width: int) -> list[list[range]]:
