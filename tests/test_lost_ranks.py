@@ -22,7 +22,9 @@ TIMEOUT = 6
 
 
 @contextmanager
-def ranks(place: Path, count: int, started: int | None = None) -> Iterator[list[subprocess.Popen[str]]]:
+def ranks(
+    place: Path, count: int, started: int | None = None, sharing: bool = True
+) -> Iterator[list[subprocess.Popen[str]]]:
     """Programs of their own, as a batch system starts them, that go on for ever; all but those not `started`."""
     shared = {
         "WORLD_SIZE": count,
@@ -34,7 +36,7 @@ def ranks(place: Path, count: int, started: int | None = None) -> Iterator[list[
         sys.executable, "-m", "mcrdist", "reconstruct", "micrograph.path=synthetic:discs", "volume.size=24",
         "optimizer.iterations=100000", "optimizer.relative_decrease=0", "optimizer.projected_gradient=0",
         "runtime.threads=1", f"run.dir={place}", "run.report=false", "checkpoint.every=0.3s",
-        f"runtime.timeout={TIMEOUT}",
+        f"runtime.timeout={TIMEOUT}", f"runtime.shared_memory={str(sharing).lower()}",
     ]  # fmt: skip
     processes = []
     for rank in range(count if started is None else started):
@@ -61,6 +63,7 @@ def wait_for(path: Path, processes: list[subprocess.Popen[str]], pattern: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sharing", [True, False], ids=["shared memory", "sockets"])
 @pytest.mark.parametrize(
     ("number", "which", "happened"),
     [
@@ -70,9 +73,9 @@ def wait_for(path: Path, processes: list[subprocess.Popen[str]], pattern: str) -
     ],
     ids=["hangs", "the first hangs", "dies"],
 )
-def test_a_rank_is_lost(number: int, which: int, happened: str, tmp_path: Path) -> None:
+def test_a_rank_is_lost(number: int, which: int, happened: str, sharing: bool, tmp_path: Path) -> None:
     place = tmp_path / "run"
-    with ranks(place, 3) as processes:
+    with ranks(place, 3, sharing=sharing) as processes:
         wait_for(place, processes, "checkpoint/0*")
         os.kill(processes[which].pid, number)
         began = time.monotonic()
