@@ -74,4 +74,6 @@ def absent(store: Store, name: str, rank: int, size: int, patience: float) -> li
         time.sleep(pause)
         pause = min(1.5 * pause, _LATER)
         silent = [other for other in silent if not store.check([f"{name}/waits/{other}"])]
-    return silent if all(other in silent for other in range(rank)) else None
+        if not all(other in silent for other in range(rank)):
+            return None  # at once: the first rank may be about to leave, and the store with it
+    return silent
