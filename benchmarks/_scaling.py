@@ -14,7 +14,7 @@ from mcrdist.optimize.minimizer import Options
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.threads import configure
 
-HISTORY = 8
+HISTORY = 4
 #: One rank while the others wait; every rank for itself at the same time, which is what the machine can give; and
 #: together, looking at each other's planes where they lie, or sending them.
 WAYS = ("alone", "side by side", "shared memory", "sockets")

@@ -1,6 +1,6 @@
 """One iteration of the optimiser: its evaluation, its own work, what travels between ranks, and the memory of both.
 
-    python benchmarks/iteration.py [--size 256] [--history 8] [--dtype bfloat16] [--iterations 12] [--threads N]
+    python benchmarks/iteration.py [--size 256] [--history 4] [--dtype bfloat16] [--iterations 12] [--threads N]
     torchrun --nproc-per-node 2 benchmarks/iteration.py --threads 1 [--send]
 
 S2 (lags up to 32) and V, from noise; medians over the iterations that come when the history is full. Ranks look at each
@@ -134,7 +134,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--lags", type=int, default=32)
-    parser.add_argument("--history", type=int, default=8)
+    parser.add_argument("--history", type=int, default=4)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--iterations", type=int, default=12)
     parser.add_argument("--threads", type=int, default=None)
