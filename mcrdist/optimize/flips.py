@@ -23,11 +23,12 @@ from mcrdist.optimize.planes import Map, serial_map
 
 GROW, SHRINK = 1.3, 0.5  # of the batch, after success and failure
 ROOM = 4  # times the flips that were left of a batch, the most that the next one asks for
-# Candidates, times the flips that are asked for: enough to choose from. Where all planes have too much of a phase every
-# voxel at an interface would gain; to collect them all would take more memory than the field.
-FORWARD = 8
-# How often it is chosen from the candidates that crowded slices have left, and the share of the batch that is enough.
-PASSES, ENOUGH = 4, 0.7
+# What a plane puts forward: so many times its even share of the batch, and at least some. Where all planes have too
+# much of a phase every voxel at an interface would gain; to collect them all would take more memory than the field.
+FORWARD, FORWARD_LEAST = 4, 64
+# How often it is chosen from the candidates that crowded slices have left, and the share of the batch that is enough:
+# the best few are worth more than many.
+PASSES, ENOUGH = 4, 0.25
 
 #: What is remembered of a batch beside the loss and the gains.
 _COUNTS = ("count", "flips", "iteration", "evaluations")
@@ -200,7 +201,8 @@ def _flip(x: Tensor, places: Sequence[NDArray[np.int64]]) -> None:
 class GainSelector:
     """The largest positive gains of a random subset of the voxels, the same for any number of ranks.
 
-    What a slice may not take, since it would be crowded, is chosen among the others. The threshold of a gain is
+    Of each plane only the best are considered, some times its even share of the batch. Where crowded slices leave
+    little of a batch, more is chosen among the others. The threshold of a gain is
     found digit by digit from histograms of integer keys (the bits of the float32 gain, then those of the voxel's
     noise, which breaks ties): sums of integers are exact, so all ranks agree on one threshold.
 
@@ -214,8 +216,7 @@ class GainSelector:
     planes
         Global index of the first plane that this rank holds, and planes of the whole field: (start, total).
     share
-        Fraction of the voxels that may be chosen in one batch, at most; fewer where far more would gain than are
-        asked for.
+        Fraction of the voxels that may be chosen in one batch.
     crowding
         A slice takes at most this many times its even share of the batch (but always one); what is beyond is
         thinned out at random.
@@ -238,13 +239,9 @@ class GainSelector:
 
     def __call__(self, gain: Tensor, count: int, iteration: int) -> Selection:
         """Choose about `count` voxels of `gain` (planes, ny, nx)."""
-        planes = range(len(gain))
-        gaining = self._sum(sum(self.planes_map(lambda p: len(_gaining(gain[p])[0]), planes)))
-        if gaining == 0:
-            return Selection([np.zeros(0, np.int64)] * len(gain), 0)
-        share = min(self.share, FORWARD * count / gaining)
+        most = max(FORWARD_LEAST, math.ceil(FORWARD * self.crowding * count / self.total))
         left = _Candidates.joined(
-            self.planes_map(lambda p: self._candidates(gain, p, share, iteration), planes)
+            self.planes_map(lambda p: self._candidates(gain, p, most, iteration), range(len(gain)))
         )
         crowds = _Crowds(self, (gain.shape[1], gain.shape[2]), count)
         chosen: list[_Candidates] = []
@@ -270,17 +267,21 @@ class GainSelector:
     def _sum(self, number: int) -> int:
         return int(self.sum_integers(np.array([number]))[0])
 
-    def _candidates(self, gain: Tensor, plane: int, share: float, iteration: int) -> _Candidates:
-        """Of a plane, those of the random subset that gain something."""
-        places, values = _gaining(gain[plane])
-        uniform = self.noise(plane, iteration).ravel()[places] / share
+    def _candidates(self, gain: Tensor, plane: int, most: int, iteration: int) -> _Candidates:
+        """Of a plane, those of the random subset that gain something, and of them the best."""
+        values = gain[plane].to(torch.float32).cpu().contiguous().numpy().ravel()
+        places = np.flatnonzero((values > 0) & (values < np.inf))  # most gain nothing
+        uniform = self.noise(plane, iteration).ravel()[places] / self.share
         may = uniform < 1
         places, uniform = places[may], uniform[may]
         # Positive floats are ordered as their bits are.
-        keys = values[may].view(np.int32).astype(np.int64) << 16
+        keys = values[places].view(np.int32).astype(np.int64) << 16
         digits = uniform * 65536
         keys |= digits.astype(np.int64)
-        return _Candidates(np.full(len(places), plane, np.int32), places.astype(np.int32), keys, digits % 1)
+        found = _Candidates(np.full(len(places), plane, np.int32), places.astype(np.int32), keys, digits % 1)
+        if len(keys) <= most:
+            return found
+        return found.among(np.sort(np.argpartition(keys, len(keys) - most)[-most:]))
 
     def _threshold(self, keys: NDArray[np.int64], count: int) -> int | None:
         """The key of the `count`-th best voxel of all ranks; None without candidates."""
@@ -297,13 +298,6 @@ class GainSelector:
             wanted -= int(best_first[digit - 1]) if digit else 0
             prefix = (prefix << 16) | (65535 - digit)
         return prefix
-
-
-def _gaining(gain: Tensor) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The voxels of a plane that gain something, and how much: most gain nothing."""
-    values = gain.to(torch.float32).cpu().contiguous().numpy().ravel()
-    places = np.flatnonzero((values > 0) & (values < np.inf))
-    return places, values[places]
 
 
 class _Crowds:

@@ -215,7 +215,7 @@ def flip(work: Work) -> list[Buffer]:
         Buffer("gains", "flips.py: gain", one),
         Buffer(
             "candidates",
-            "flips.py: 58 bytes, eight a flip of a batch, of 0.2 % of the voxels",
+            "flips.py: 58 bytes, four a flip, of 0.4 % of the voxels",
             v * work.variables,
         ),
     ]

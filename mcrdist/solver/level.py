@@ -59,8 +59,8 @@ GREY_LEFT = 2e-3
 FLIP_ROUNDS = 100
 #: With costly descriptors, of which a round takes as long as a hundred others: most of what flips gain, soon.
 COSTLY_FLIP_ROUNDS = 25
-#: Times the flips of the first batch, the most of any: a hundredth of the voxels.
-MOST_FLIPS = 10
+#: Times the flips of the first batch, the most of any: four thousandths of the voxels.
+MOST_FLIPS = 4
 #: Rounds in which a phase gets its exact number of voxels.
 SETTLING_ROUNDS, COSTLY_SETTLING_ROUNDS = 32, 2
 #: Exchanges of two voxels that are tried in a single plane.
