@@ -171,9 +171,6 @@ class Comm:
 
     def _lost(self, what: str, reason: str) -> LostRankError:
         late = any(sign in reason.lower() for sign in _LATE)
-        if not late:
-            # Ranks that do not wait for the one that is gone, but for this one, notice when it hangs up.
-            threading.Thread(target=self._hang_up, daemon=True).start()
         patience = min(_PATIENCE * self._timeout, _MOST_PATIENCE) if late else 0.0
         silent = self._silent(max(_BROKEN, patience))
         missing = f"; missing: rank {', '.join(map(str, silent))}" if silent else ""
@@ -183,10 +180,6 @@ class Comm:
             f"its machine did, and go on with resume=true ({reason})",
             spoken_for=silent is None,
         )
-
-    def _hang_up(self) -> None:
-        with suppress(Exception):
-            self.close()
 
     def _silent(self, patience: float) -> list[int] | None:
         """Which ranks do not say that they wait in vain too; None where a lower one says so."""
