@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from _outcomes import Outcome
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
 from mcrdist.analysis import scatter
@@ -52,6 +53,9 @@ def convergence(outcomes: Sequence[Outcome]) -> Picture:
             right.plot([line["seconds"] for line in lines], errors, label=one.experiment.label, **how)
         left.set(xscale="log", yscale="log", xlabel="iterations", ylabel="E(S₂) (%)")
         right.set(xscale="log", xlabel="time (s)")
+        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        right.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        right.xaxis.set_minor_formatter(NullFormatter())
         for axes in (left, right):
             axes.grid(color="#e6e9ed", lw=0.7)
         right.legend(loc="lower left")
