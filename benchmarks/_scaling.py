@@ -37,7 +37,7 @@ def main() -> None:
                 comm.shared_memory = way == "shared memory"
                 if way == "alone" and comm.rank:
                     continue
-                objective = problem(arguments.size, 32, among, workers)
+                objective = problem(arguments.size, min(32, arguments.size // 2), among, workers)
                 options = Options(HISTORY, count, 0.0, 0.0, torch.bfloat16)
                 facts = measure(among, workers, objective, options)
                 if turn and comm.rank == 0:

@@ -152,8 +152,9 @@ def test_on_any_number_of_ranks(tmp_path: Path, run_ranks: Callable[..., list[An
     """3, 2, 1 and 4 ranks in turn: bit for bit the run of one."""
     wanted = conduct(tmp_path / "whole")
     place = str(tmp_path / "cut")
-    assert run_ranks(cut_at, 3, place, 6) == [["interrupted", 3]] * 3
-    assert run_ranks(cut_at, 2, place, 20) == [["interrupted", 2]] * 2
-    assert cut_at(place, 20) == ["interrupted", 1]
+    quarter = len(wanted.metrics) // 4
+    assert run_ranks(cut_at, 3, place, quarter) == [["interrupted", 3]] * 3
+    assert run_ranks(cut_at, 2, place, quarter) == [["interrupted", 2]] * 2
+    assert cut_at(place, quarter) == ["interrupted", 1]
     assert run_ranks(cut_at, 4, place, None) == [["complete", 4]] * 4
     same(Run.open(place), wanted)

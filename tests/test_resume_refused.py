@@ -39,7 +39,7 @@ def test_resume_alone_suffices(
     for changed, key in (
         ("seed=3", "seed"),
         ("volume.size=13", "volume.shape"),
-        ("optimizer.history=4", "optimizer.history"),
+        ("optimizer.history=5", "optimizer.history"),
     ):
         capsys.readouterr()
         assert main(["reconstruct", f"run.dir={place}", "resume=true", changed]) == 2
