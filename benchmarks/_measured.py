@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _judge import ask
 from numpy.typing import NDArray
 
 from mcrdist.analysis.material import phases, plane_axes
@@ -22,8 +20,6 @@ from mcrdist.weightfile import load as load_weights
 
 #: Planes of each direction whose Gram matrices are looked at.
 PLANES = 24
-#: Lags that the judge looks at.
-LAGS = 16
 
 
 def gram_errors(run: Run) -> dict[str, dict[str, float]] | None:
@@ -85,15 +81,7 @@ def judged(run: Run, judge: Path) -> dict[str, Any] | None:
             if len(described) == 1:  # one phase against the rest is 1 in every volume
                 labels = (labels == int(targets[f"{axis}/phase"])).astype(np.uint8)
             np.save(path, labels)
-        command = [sys.executable, str(judge), str(run.path / "volume.zarr"), str(images["z"])]
-        command += ["--y", str(images["y"]), "--x", str(images["x"]), "--lags", str(LAGS)]
-        done = subprocess.run(
-            [*command, *(["--periodic"] * bool(targets["periodic"]))],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-    content = json.loads(done.stdout)
+        content = ask(judge, run.path / "volume.zarr", images.pop("z"), bool(targets["periodic"]), images)
     return {
         "mean": content["mean"],
         "E_S2": {axis: content[axis]["E_S2"] for axis in "zyx"},

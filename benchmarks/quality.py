@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from _judge import ask
+
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("ceramics_resized", "copolymer_resized", "pymks_ms_256x256_1", "alloy_resized", "pymks_ms_64x64_1")
 SMALL = "pymks_ms_64x64_1"
@@ -37,11 +39,7 @@ def run(image: Path, size: int, out: Path, overrides: list[str]) -> dict[str, An
 
 
 def judged(judge: Path, volume: Path, image: Path, periodic: bool) -> dict[str, float]:
-    command = [sys.executable, str(judge), str(volume), str(image), "--lags", "16"]
-    result = subprocess.run(
-        [*command, *(["--periodic"] * periodic)], check=True, capture_output=True, text=True
-    )
-    mean: dict[str, float] = json.loads(result.stdout)["mean"]
+    mean: dict[str, float] = ask(judge, volume, image, periodic)["mean"]
     return mean
 
 

@@ -60,9 +60,7 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
 def _fractions(grid: Grid, fields: dict[str, Tensor], comm: Comm) -> list[dict[str, Any]]:
     """Volume fraction of every channel, wanted in each direction and found in each field."""
     voxels = math.prod(grid.slab.shape)
-    found: list[dict[str, Any]] = [
-        {"target": grid.fractions(channel)} for channel in range(len(grid.phases.labels))
-    ]
+    found: list[dict[str, Any]] = [{"target": wanted} for wanted in grid.fractions()]
     for which, field in fields.items():
         # plane by plane: torch would make a float64 copy of all that it sums
         sums = [[float(plane.sum(dtype=float64)) for plane in part] for part in grid.phases.channels(field)]

@@ -39,7 +39,7 @@ size = lambda path: sum(one.stat().st_size for one in path.rglob("*") if one.is_
 found = {name: size(run.path / "volume.zarr" / name) for name in ("phase", "field")}
 print(json.dumps({"before": before, "peak": peak, **found}))
 """
-#: Just so long that the whole history, of 8 pairs by default, is in use once.
+#: So long that the whole history, of 4 pairs by default, is in use once.
 BRIEF = ("optimizer.iterations=3", "optimizer.binarize_iterations=10")
 LONGER = ("optimizer.iterations=3", "optimizer.binarize_iterations=22", "optimizer.history=20")
 

@@ -177,9 +177,9 @@ def _unprescribed(analysis: Mapping[str, Any]) -> Iterator[Finding]:
             if not error and not row["micrograph"]:
                 continue
             apart = row["value"] if error else abs(row["value"] / row["micrograph"] - 1)
-            said = "lineal path" if error else statistic
-            said += f" along {row['direction']}" if row["direction"] else ""
-            found.append((f"{said} of phase {row['phase']}" if several else said, float(apart)))
+            what = "lineal path" if error else statistic
+            what += f" along {row['direction']}" if row["direction"] else ""
+            found.append((f"{what} of phase {row['phase']}" if several else what, float(apart)))
     if found:
         yield verdict.unprescribed(found)
     if analysis.get("truth") is not None:

@@ -17,7 +17,7 @@ from mcrdist.analysis.volume.table import APART
 from mcrdist.errors import InputError
 
 #: Of one material in two pieces, lineal paths and boundaries differ by a few per cent; more than this is worth a word.
-_APART = 0.1
+_NOTABLE = 0.1
 _KEYS = ("phase", "statistic", "direction", "value", "micrograph", "unit", "prescribed")
 _DASHED, _DOTTED = (0, (4, 2)), (0, (1, 1.5))
 #: Lineal paths below are nothing to anybody.
@@ -120,7 +120,7 @@ def _allowed(truth: float, scatter: float | None) -> float:
     """How far from the truth is no further than one of its own boxes may well be."""
     if scatter is not None:
         return max(2 * scatter, 1e-9 * abs(truth))
-    return _APART * (abs(truth) or 1.0)  # of a single box, and of curves, whose distances are relative
+    return _NOTABLE * (abs(truth) or 1.0)  # of a single box, and of curves, whose distances are relative
 
 
 def said(statistic: str) -> str:
@@ -134,7 +134,7 @@ def _apart(group: Mapping[str, Any]) -> bool:
     """Whether the volume differs from the micrograph by more than two pieces of one material would."""
     values, beside = group["values"], group["beside"]
     pairs = [(values[axis], beside[axis]) for axis in beside if values[axis] is not None]
-    return any(abs(value - other) > _APART * abs(other) for value, other in pairs)
+    return any(abs(value - other) > _NOTABLE * abs(other) for value, other in pairs)
 
 
 def _distribution(errors: Mapping[str, Mapping[str, list[float]]]) -> list[dict[str, Any]]:

@@ -202,9 +202,9 @@ class GainSelector:
     """The largest positive gains of a random subset of the voxels, the same for any number of ranks.
 
     Of each plane only the best are considered, some times its even share of the batch. Where crowded slices leave
-    little of a batch, more is chosen among the others. The threshold of a gain is
-    found digit by digit from histograms of integer keys (the bits of the float32 gain, then those of the voxel's
-    noise, which breaks ties): sums of integers are exact, so all ranks agree on one threshold.
+    little of a batch, more is chosen among the others. The threshold of a gain is found digit by digit from histograms
+    of integer keys (the bits of the float32 gain, then those of the voxel's noise, which breaks ties): sums of integers
+    are exact, so all ranks agree on one threshold.
 
     Parameters
     ----------
@@ -245,23 +245,22 @@ class GainSelector:
         )
         crowds = _Crowds(self, (gain.shape[1], gain.shape[2]), count)
         chosen: list[_Candidates] = []
-        lost: list[_Candidates] = []
+        first: _Candidates | None = None
         number = 0
         for _ in range(PASSES):
             threshold = self._threshold(left.keys, count - number)
             if threshold is None:
                 break
             best = left.among(left.keys >= threshold)
+            first = first or best
             kept = crowds.admit(best)
             chosen.append(kept)
             number += self._sum(len(kept.keys))
-            if number == 0:
-                lost.append(best)
             if number >= ENOUGH * count:
                 break
             left = crowds.welcome(left.among(left.keys < threshold))
-        if number == 0 and lost:  # the dice took all of them
-            chosen, number = lost[:1], self._sum(len(lost[0].keys))
+        if number == 0 and first is not None:  # the dice took all of them
+            chosen, number = [first], self._sum(len(first.keys))
         return Selection(_Candidates.joined(chosen).by_plane(len(gain)), number)
 
     def _sum(self, number: int) -> int:

@@ -199,9 +199,7 @@ class Slab:
             below = None if gradients is None else slices[len(fields) :]
             work(own.start, slices[: len(fields)], below)
         self.comm.barrier()
-        row = (
-            slices[0].shape[1] * slices[0].shape[2] // nz * slices[0].element_size()
-        )  # of a plane in a slice
+        row = self.shape[3 - axis] * slices[0].element_size()  # what a plane and a slice have in common
         away, home = self.planes * (self.shape[axis] - len(own)), (nz - self.planes) * len(own)
         self.comm.bytes_sent += row * (len(fields) * away + (len(parts) - len(fields)) * home)
         return True

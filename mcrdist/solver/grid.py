@@ -97,9 +97,12 @@ class Grid:
             found.append(2.0 * (target.fraction - float(at)))
         return float(np.mean(found)) if found else 0.0
 
-    def fractions(self, channel: int) -> dict[str, float]:
-        """Volume fraction of a phase wanted in each direction."""
-        return {name: targets[channel].fraction for name, targets in self._targets.items()}
+    def fractions(self) -> list[dict[str, float]]:
+        """Of each phase, the volume fraction wanted in each direction."""
+        return [
+            {name: targets[channel].fraction for name, targets in self._targets.items()}
+            for channel in range(len(self.phases.labels))
+        ]
 
     def spread(self) -> dict[str, dict[str, float]]:
         """How far several micrographs lie from their mean, by direction and descriptor; means over phases."""

@@ -45,7 +45,7 @@ from mcrdist.solver import multipliers
 from mcrdist.solver.denoise import denoised
 from mcrdist.solver.descent import Descent
 from mcrdist.solver.grid import Grid
-from mcrdist.solver.rounding import contradict, goals, settle_all, thresholds
+from mcrdist.solver.rounding import contradict, few, goals, settle_all, thresholds
 
 #: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
 #: has no kink to stall on, and costs nothing beside S2, of which it is a part.
@@ -230,7 +230,7 @@ class LevelSolver:
             self._keep_if_due(objective, lambda: Memory(asdict(state)), field=volume)
             return stop
 
-        fraction = float(np.mean(list(self._grid.fractions(0).values())))
+        fraction = float(np.mean(list(self._grid.fractions()[0].values())))
 
         def work(memory: Memory | None) -> dict[str, Any]:
             start, seed = None, [self._config.seed, level.number]
@@ -334,14 +334,13 @@ class LevelSolver:
 
     def _exact(self) -> bool:
         """Whether phases get their exact numbers of voxels."""
-        wanted, grid = self._config.output.threshold, self._grid
-        fractions = [grid.fractions(channel).values() for channel in range(len(grid.phases.labels))]
+        wanted = self._config.output.threshold
+        fractions = [by_direction.values() for by_direction in self._grid.fractions()]
         return wanted == "exact" or (wanted == "auto" and any(map(contradict, fractions)))
 
     def _goals(self) -> list[int]:
-        grid = self._grid
-        wanted = [list(grid.fractions(channel).values()) for channel in range(len(grid.phases.labels))]
-        return goals([float(np.mean(fractions)) for fractions in wanted], math.prod(grid.slab.shape))
+        means = [float(np.mean(list(wanted.values()))) for wanted in self._grid.fractions()]
+        return goals(means, math.prod(self._grid.slab.shape))
 
     def _settle(self, field: Tensor) -> list[float]:
         """Give every phase its exact number of voxels; the losses before each round."""
@@ -352,7 +351,8 @@ class LevelSolver:
             return evaluation.loss, self._gains(field, objective.flip_constants(evaluation))
 
         rounds = COSTLY_SETTLING_ROUNDS if objective.costly else SETTLING_ROUNDS
-        return settle_all(field, look, grid.phases, self._goals(), grid.fixed, self._comm, rounds)
+        most = few(math.prod(grid.slab.shape))
+        return settle_all(field, look, grid.phases, self._goals(), grid.fixed, self._comm, rounds, most)
 
     def _flip(self, relaxed: Tensor, field: Tensor) -> None:
         objective = self._grid.objective(smoothing=math.inf)
@@ -388,7 +388,7 @@ class LevelSolver:
         )
         # All flips of a single plane are in one slice, where only few at a time do not get in each other's way.
         flat = slab.shape[0] == 1
-        first = max(40, math.prod(slab.shape) // 1000)
+        first = few(math.prod(slab.shape))
         options = FlipOptions(
             count=first, smallest=1 if flat else 20, iterations=rounds, largest=MOST_FLIPS * first
         )

@@ -96,6 +96,11 @@ def _threshold(values: Tensor, count: int, comm: Comm) -> float:
     return low if abs(most - count) <= abs(least - count) else high
 
 
+def few(voxels: int) -> int:
+    """So many of all voxels hardly know of one another when they are flipped at once."""
+    return max(40, voxels // 1000)
+
+
 def settle_all(
     field: Tensor,
     look: Callable[[], tuple[float, Tensor]],
@@ -104,8 +109,9 @@ def settle_all(
     fixed: Tensor | None,
     comm: Comm,
     rounds: int,
+    most: int,
 ) -> list[float]:
-    """Give every phase exactly its voxels, at most a thousandth of them all in each round but the last; collective.
+    """Give every phase exactly its voxels, by at most `most` flips in each round but the last; collective.
 
     Parameters
     ----------
@@ -120,13 +126,11 @@ def settle_all(
         The losses.
     """
     losses = []
-    shape = field.shape
-    step = max(40, int(comm.sum_integers(np.array([shape[0]]))[0]) * shape[-2] * shape[-1] // 1000)
     for variable, wanted in enumerate(goal):
         for left in reversed(range(rounds)):
             loss, gains = look()
             losses.append(loss)
-            if not settle(field, gains, phases, variable, wanted, fixed, comm, step if left else None):
+            if not settle(field, gains, phases, variable, wanted, fixed, comm, most if left else None):
                 break
     return losses
 

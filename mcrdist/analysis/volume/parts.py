@@ -112,10 +112,14 @@ def cubes(shape: Index, edge: int, most: int) -> list[Index]:
     """
     along = [np.linspace(0, n - edge, n // edge).astype(int).tolist() if n >= edge else [] for n in shape]
     corners = list(itertools.product(*along))
-    if len(corners) > most:
-        chosen = np.random.default_rng(edge).choice(len(corners), most, replace=False)
-        corners = [corners[k] for k in sorted(chosen)]
-    return corners
+    return choice(corners, most, edge)
+
+
+def choice(corners: list[Index], most: int, seed: int) -> list[Index]:
+    """All of at most so many, else a random choice of that many, in order and the same every time."""
+    if len(corners) <= most:
+        return corners
+    return [corners[k] for k in sorted(np.random.default_rng(seed).choice(len(corners), most, replace=False))]
 
 
 def default_edges(shape: Index, largest: int | None) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mcrdist.analysis.material import AXES, Phase
 from mcrdist.analysis.volume.measure import Job, Measured, job, measure
-from mcrdist.analysis.volume.parts import Index
+from mcrdist.analysis.volume.parts import Index, choice
 from mcrdist.analysis.volume.table import APART, Row
 from mcrdist.analysis.volume.workers import Crew
 from mcrdist.config import AnalyzeConfig, VolumeSourceConfig
@@ -201,10 +201,7 @@ def side_by_side(shape: Index, edges: Index, most: int) -> list[Index]:
     for index in np.ndindex(*counts):
         z, y, x = (f + k * edge for f, k, edge in zip(first, index, edges, strict=True))
         corners.append((z, y, x))
-    if len(corners) > most:
-        chosen = np.random.default_rng(most).choice(len(corners), most, replace=False)
-        corners = [corners[k] for k in sorted(chosen)]
-    return corners
+    return choice(corners, most, most)
 
 
 def compare(mine: Sequence[Measured], true: Sequence[Measured]) -> Beside:
