@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Experiment:
     paper: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
     measure: Sequence[str] = ()
+    alone: bool = False
 
     def overrides(self, data: Path | str, out: Path | str) -> list[str]:
         """Settings as they are typed."""
@@ -75,7 +76,8 @@ def load(path: Path = LIST) -> list[Figure]:
     found = []
     for figure in content["figures"]:
         common = shlex.split(figure.get("common", ""))
-        runs = [run for entry in figure["runs"] for run in _expanded(entry, common, known)]
+        alone = figure.get("alone", False)
+        runs = [run for entry in figure["runs"] for run in _expanded(entry, common, alone, known)]
         known |= {run.name: run for run in runs if run.name not in known}
         found.append(Figure(figure["id"], figure["title"], figure["text"], runs, figure.get("show", 0)))
     return found
@@ -96,20 +98,12 @@ def runs(figures: Sequence[Figure]) -> list[Experiment]:
 
 
 def _expanded(
-    entry: Mapping[str, Any], common: Sequence[str], known: Mapping[str, Experiment]
+    entry: Mapping[str, Any], common: Sequence[str], alone: bool, known: Mapping[str, Experiment]
 ) -> Iterator[Experiment]:
     """The runs that an entry stands for."""
     if "settings" not in entry:
         first = known[entry["name"]]
-        yield Experiment(
-            first.name,
-            entry.get("label", first.label),
-            first.settings,
-            first.minutes,
-            entry.get("paper", first.paper),
-            first.parts,
-            first.measure,
-        )
+        yield replace(first, label=entry.get("label", first.label), paper=entry.get("paper", first.paper))
         return
     each = entry.get("each", {})
     for values in itertools.product(*each.values()):
@@ -131,4 +125,5 @@ def _expanded(
             paper,
             entry.get("parts", {}),
             entry.get("measure", ()),
+            entry.get("alone", alone),
         )

@@ -45,7 +45,8 @@ is below its table ({shown} is the directory of the micrographs). {made}
 E is Eq. 10 of the paper, the mean over slices of ‖D − D_des‖ / ‖D_des‖, and the mean over directions. *Relaxed* is the
 field with its grey voxels, when the descent has ended; *two phases* is the field that was then driven to two phases;
 *rounded* is the volume that you get. E(G) takes all layers of the network as one vector. The *judge* is a program that
-shares no code with this one; it looks at the rounded volume, on lags up to 16.
+shares no code with this one; it looks at the rounded volume, on lags up to 16. Runs of fewer threads than there are
+cores had another run beside them.
 
 {attribution}
 
@@ -105,6 +106,7 @@ def errors(section: Section) -> None:
         Column("lags", lambda one: str(one.run.targets.get("lags", ""))),
         Column("iterations", lambda one: str(len(one.metrics) or "")),
         Column("time", lambda one: words.duration(one.run.summary.get("seconds"))),
+        Column("threads", lambda one: str(one.run.summary.get("threads", ""))),
         Column("memory", lambda one: _plain(one.run.summary.get("memory"), "{:.2f} GB", 1e-9)),
     ]
     rows = [(one.experiment.label, [column.of(one) for column in columns]) for one in section.done]

@@ -20,6 +20,7 @@ _FREE = (
     "runtime.device",
     "runtime.threads",
     "runtime.timeout",
+    "runtime.shared_memory",
     "memory",
 )
 
