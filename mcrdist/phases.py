@@ -155,10 +155,6 @@ class Phases:
             labels[rounded[:, k] > 0.5] = self.labels[k]
         return labels
 
-    def from_labels(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
-        """Variables of 0 and 1 (planes, variables, ny, nx) whose phases are `labels`, uint8 (planes, ny, nx)."""
-        return self.stack([(labels == label).to(dtype) for label in self.labels[: self.variables]])
-
     def from_channels(self, channels: Sequence[Tensor]) -> Tensor:
         """Variables whose channels are the given ones, which sum to one (the inverse of `channels`)."""
         if self.variables == 1:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mcrdist.descriptors.base import Descriptor, SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointCorrelation
@@ -78,3 +79,8 @@ def make(
         held[direction] = Held(tuple(channels))
     slab = Slab(shape, comm, workers, dtype)
     return Objective(slab, Phases(LABELS[phases], workers), held, comm, workers, fixed, lanes=lanes)
+
+
+def of_labels(phases: Phases, labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Variables of 0 and 1 (planes, variables, ny, nx) whose phases are `labels`, uint8 (planes, ny, nx)."""
+    return phases.stack([(labels == label).to(dtype) for label in phases.labels[: phases.variables]])

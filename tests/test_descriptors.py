@@ -13,15 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
+from two_point import two_point_correlation
 
 from mcrdist import synthetic
 from mcrdist.descriptors.base import SliceGrid, Term
-from mcrdist.descriptors.correlation import (
-    LagWindow,
-    TwoPointTerm,
-    two_point,
-    two_point_correlation,
-)
+from mcrdist.descriptors.correlation import LagWindow, TwoPointTerm, two_point
 from mcrdist.descriptors.fft import fold, fold_by_torch, irfft2, rfft2, unfold_, unfold_by_torch_
 from mcrdist.descriptors.variation import VariationTerm, variation
 from mcrdist.descriptors.volume_fraction import GreynessTerm, VolumeFractionTerm

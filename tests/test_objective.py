@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from objectives import LABELS, WEIGHTS, make, values_for
+from objectives import LABELS, WEIGHTS, make, of_labels, values_for
 
 from mcrdist.descriptors.base import SliceGrid
 from mcrdist.descriptors.correlation import two_point
@@ -218,7 +218,7 @@ def test_channels_sum_to_one_and_come_back(count: int) -> None:
     assert torch.allclose(phases.from_channels(channels), field)
     labels = phases.label(phases.rounded(field))
     assert set(labels.unique().tolist()) <= set(LABELS[count])
-    back = phases.from_labels(labels, torch.float64)
+    back = of_labels(phases, labels, torch.float64)
     assert torch.equal(phases.label(back), labels)
     for label, channel in zip(LABELS[count], phases.channels(back), strict=True):
         assert torch.equal(channel, (labels == label).double())

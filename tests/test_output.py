@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from objectives import of_labels
 
 from mcrdist import synthetic
 from mcrdist.config import from_mapping
@@ -108,7 +109,7 @@ def test_settling_gives_every_phase_its_voxels_and_moves_nothing_fixed(count: in
     phases = phases_of(count)
     rng = np.random.default_rng(5)
     labels = torch.from_numpy(rng.integers(0, max(2, count), SHAPE).astype(np.uint8))
-    field = phases.from_labels(labels, torch.float32)
+    field = of_labels(phases, labels, torch.float32)
     before, fixed = field.clone(), torch.from_numpy(rng.random(SHAPE) < 0.2)
     goal = goals([0.3] if count == 1 else [0.3, 0.45, 0.25], VOXELS)
     for variable, wanted in enumerate(goal):
@@ -162,7 +163,7 @@ def test_any_number_of_ranks_denoises_alike(run_ranks: Any) -> None:
 def test_channels_of_three_phases_stay_shares() -> None:
     phases = phases_of(3)
     labels = np.digitize(noisy((12, 10, 9)).numpy() + np.indices((12, 10, 9))[2] / 9.0, [0.5, 1.2])
-    field = phases.from_labels(torch.from_numpy(labels.astype(np.uint8)), torch.float64)
+    field = of_labels(phases, torch.from_numpy(labels.astype(np.uint8)), torch.float64)
     slab = Slab((12, 10, 9), Comm.start("cpu"), Workers(1), torch.float64)
     smooth = denoised(field, 0.1, slab, phases)
     assert float(smooth.min()) >= 0.0 and float(smooth.max()) <= 1.0

@@ -171,18 +171,6 @@ def some_choices(*values: str, **options: Any) -> Check:
     return Check(f"a list of {', '.join(values[:-1])} or {values[-1]}", convert, **options)
 
 
-def some_texts(expected: str, **options: Any) -> Check:
-    """Return a check for a list of texts that are not empty; kept as a tuple."""
-
-    def convert(value: object) -> object:
-        if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
-            return INVALID
-        items = list(value)
-        return tuple(items) if all(isinstance(item, str) and item.strip() for item in items) else INVALID
-
-    return Check(f"a list of {expected}", convert, **options)
-
-
 def text_or_texts(expected: str, **options: Any) -> Check:
     """Return a check for text as :func:`text` takes it, or a list of such texts; kept as a tuple."""
     one = text(expected)
