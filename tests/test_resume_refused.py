@@ -48,7 +48,8 @@ def test_resume_alone_suffices(
             told.startswith(f"mcrdist: error: {key}: expected the settings of the run")
             and told.count("\n") == 1
         )
-    assert main([*command_line(place), "resume=true", "checkpoint.every=1h"]) == 0
+    free = ["checkpoint.every=1h", "runtime.shared_memory=false", "runtime.timeout=30"]
+    assert main([*command_line(place), "resume=true", *free]) == 0
     assert Run.open(place).summary["status"] == "complete"
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in everything(place)}
