@@ -21,6 +21,7 @@ import mcrdist
 from mcrdist.__main__ import main
 from mcrdist.analysis import write_comparison
 from mcrdist.analysis.comparison import differing, labels
+from mcrdist.config import from_mapping, to_mapping
 from mcrdist.errors import InputError
 from mcrdist.reporting import named
 from mcrdist.store import Run
@@ -56,6 +57,12 @@ def test_settings_that_differ() -> None:
     two = {"seed": 1, "volume": {"shape": [8, 8, 8]}, "run": {"dir": "b"}}
     assert differing({"a": one, "b": two}) == {"seed": ["0", "1"], "method": ["gaussian", "–"]}  # noqa: RUF001
     assert differing({"a": one, "b": one}) == {}
+    # The far end of an interpolation that only one of them has: what was set of it, and not what was not.
+    own = {"micrograph": {"path": "near.png"}, "volume": {"size": 8}}
+    far = {"interpolate": {"t": 0.5, "micrograph": {"path": "far.png", "invert": True}}}
+    found = differing({"far": to_mapping(from_mapping(own | far)), "near": to_mapping(from_mapping(own))})
+    assert set(found) == {"interpolate.t", "interpolate.micrograph.path", "interpolate.micrograph.invert"}
+    assert found["interpolate.micrograph.invert"] == ["true", "–"]  # noqa: RUF001
 
 
 def test_labels_tell_runs_apart() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
 from mcrdist.analysis.report import render
 from mcrdist.analysis.scatter import correlation_curves, errors_over_time
 from mcrdist.analysis.slices import correlations, spread
+from mcrdist.config import MicrographConfig
 from mcrdist.errors import InputError
 from mcrdist.store.place import write_atomically
 from mcrdist.store.run import ANALYSIS, FIGURES, Run
@@ -23,6 +25,8 @@ from mcrdist.store.run import ANALYSIS, FIGURES, Run
 _POSITIONS, _PLANES = 9, 32
 #: Settings that say where a run is, not what.
 _ELSEWHERE = ("run.dir", "run.report")
+#: What a micrograph is asked for where nothing is said.
+_USUAL = {field.name: field.default for field in fields(MicrographConfig)}
 
 
 def write(runs: Sequence[Run], path: Path, figures: str | None = None) -> Path:
@@ -103,11 +107,21 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differing(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The settings that are not the same in all runs, as one would type them."""
+    """The settings that are not the same in all runs, as one would type them.
+
+    What one run sets and another has no place for, as all of a second micrograph's, is one only if it was set.
+    """
     every = [flat(config) for config in configs.values()]
     keys = dict.fromkeys(key for one in every for key in one if key not in _ELSEWHERE)
-    shown = {key: [_typed(one[key]) if key in one else words.DASH for one in every] for key in keys}
-    return {key: values for key, values in shown.items() if len(set(values)) > 1}
+    found = {}
+    for key in keys:
+        own = [one[key] for one in every if key in one]
+        if len(own) < len(every) and all(value == _USUAL.get(key.rpartition(".")[2]) for value in own):
+            continue
+        values = [_typed(one[key]) if key in one else words.DASH for one in every]
+        if len(set(values)) > 1:
+            found[key] = values
+    return found
 
 
 def _typed(value: Any) -> str:
