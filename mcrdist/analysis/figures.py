@@ -217,6 +217,7 @@ def _clock(axes: Axes, evaluations: NDArray[np.float64], seconds: NDArray[np.flo
     steps = [m * f for f in (1, 60, 3600, 86400) for m in (1, 2, 5, 10, 15, 20, 30)]
     step = next((s for s in sorted({0.1, 0.2, 0.5, *steps}) if seconds[-1] / s <= 8), 7 * 86400)
     ticks = np.arange(1, int(seconds[-1] / step) + 1) * step
+    ticks = ticks[ticks >= seconds[0]]  # what came before the first evaluation has no place on the axis
     top = axes.secondary_xaxis("top")
     top.set_xticks(np.interp(ticks, seconds, evaluations), [words.duration(float(t)) for t in ticks])
     top.tick_params(labelsize=8)
