@@ -104,22 +104,23 @@ def select(config: DescriptorConfig, view: View) -> Selection:
             (VolumeFraction(), config.volume_fraction.weight),
         )
     ]
-    optional: tuple[tuple[str, Build, float, tuple[int, ...]], ...] = (
-        ("s2", two_point, config.s2.weight, config.s2.pooled),
-        ("variation", variation, config.variation.weight, config.variation.pooled),
-        ("s3", three_point, config.s3.weight, (1, *config.s3.pooled)),
-        ("lineal_path", lineal_path, config.lineal_path.weight, (1, *config.lineal_path.pooled)),
+    s3, path = config.s3, config.lineal_path
+    optional: tuple[tuple[str, Build, float, tuple[int, ...], int], ...] = (
+        ("s2", two_point, config.s2.weight, config.s2.pooled, 1),
+        ("variation", variation, config.variation.weight, config.variation.pooled, 1),
+        ("s3", three_point, s3.weight, (1, *s3.pooled), s3.every),
+        ("lineal_path", lineal_path, path.weight, (1, *path.pooled), path.every),
     )
-    for name, build, weight, factors in optional:
+    for name, build, weight, factors, every in optional:
         if weight:
-            single += _at_resolutions(name, build, weight, factors, view)
+            single += _at_resolutions(name, build, weight, factors, every, view)
     single += [*_patches(config.patches, view), *_gram(config.gram, view)]
     single += [Chosen(extra.descriptor, extra.weight * extra.descriptor.balance) for extra in load(config)]
     return Selection(tuple(single), tuple(_joint(config, view)))
 
 
 def _at_resolutions(
-    name: str, build: Build, weight: float, factors: Sequence[int], view: View
+    name: str, build: Build, weight: float, factors: Sequence[int], every: int, view: View
 ) -> Iterator[Chosen]:
     """A descriptor of the slices averaged by each of the factors."""
     for factor in dict.fromkeys(factors):
@@ -136,7 +137,7 @@ def _at_resolutions(
             )
         else:
             continue
-        yield Chosen(descriptor, weight * descriptor.balance)
+        yield Chosen(descriptor, weight * descriptor.balance, every)
 
 
 def _patches(config: PatchConfig, view: View) -> Iterator[Chosen]:
@@ -145,7 +146,7 @@ def _patches(config: PatchConfig, view: View) -> Iterator[Chosen]:
     kinds = [kind for kind in kinds if kind.side <= 2 * view.lags]
     if config.weight and kinds:
         descriptor = PatchDistributions(kinds, config.filters, config.redraw)
-        yield Chosen(descriptor, config.weight * descriptor.balance)
+        yield Chosen(descriptor, config.weight * descriptor.balance, config.every)
 
 
 def _gram(config: GramConfig, view: View) -> Iterator[Chosen]:

@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from ranks import COVERAGE
 from ranks import run_ranks as _run_ranks
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# No test is a question of time: other work on the machine makes any of them slow.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

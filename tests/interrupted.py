@@ -83,7 +83,7 @@ CASES: dict[str, dict[str, Any]] = {
         "optimizer": few(rotate=3),
     },
     "rotating adam": {
-        "descriptors": {"patches": {"weight": 1.0, "redraw": True}},
+        "descriptors": {"patches": {"weight": 1.0, "redraw": True, "every": 3}},
         "optimizer": few(name="adam", rotate=3),
     },
     "constrained": {"descriptors": {"variation": {"mode": "constrain"}}, "optimizer": few(iterations=4)},

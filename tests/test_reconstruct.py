@@ -299,6 +299,14 @@ CASES: dict[str, dict[str, Any]] = {
         "runtime": {"threads": 1, "dtype": "float64", "device": "cpu"},
     },
     "gaussian": {"volume": {"shape": [17, 33, 9]}, "method": "gaussian"},
+    "parts": {
+        "volume": {"shape": [13, 12, 15]},
+        "descriptors": {
+            "s3": {"weight": 1.0, "lags": 2, "every": 3},
+            "lineal_path": {"weight": 1.0, "length": 4, "every": 2},
+        },
+        "optimizer": QUICK | {"rotate": 2},
+    },
 }
 
 

@@ -52,13 +52,16 @@ def test_each_descriptor_at_each_resolution_with_its_weight() -> None:
     found = chosen(
         s2={"weight": 0.5, "pooled": [2, 4, 2]},
         variation={"pooled": [2]},
-        s3={"weight": 3.0, "lags": 3, "pooled": [2]},
-        lineal_path={"weight": 4.0, "length": 7},
+        s3={"weight": 3.0, "lags": 3, "pooled": [2], "every": 4},
+        lineal_path={"weight": 4.0, "length": 7, "every": 3},
+        patches={"weight": 1.0, "every": 2},
     )
     assert weights(found) == {
         "s2": 0.5, "s2@2": 0.5, "s2@4": 0.5, "variation": 1.0, "variation@2": 1.0, "volume_fraction": 1.0,
-        "s3": 3.0, "s3@2": 3.0, "lineal_path": 4.0,
+        "s3": 3.0, "s3@2": 3.0, "lineal_path": 4.0, "patches": 1.0,
     }  # fmt: skip
+    costly = {"s3": 4, "s3@2": 4, "lineal_path": 3, "patches": 2}
+    assert {one.descriptor.name: one.every for one in found.single if one.every > 1} == costly
     by_name = {descriptor.name: descriptor for descriptor in found.descriptors}
     # a window of 10 voxels has no room on 8 x 6 averaged ones
     assert by_name["s2@4"].descriptor.lags == 3  # type: ignore[attr-defined]

@@ -35,6 +35,12 @@ def _pooled() -> tuple[int, ...]:
     return factors
 
 
+def _every() -> int:
+    """Only each so many-th slice is looked at, others as the optimisation goes on."""
+    default: int = setting(integer(1, 4096, example="8"), 1)
+    return default
+
+
 @dataclass(frozen=True)
 class TwoPointConfig:
     """Two-point correlation."""
@@ -51,6 +57,7 @@ class ThreePointConfig:
     lags: int = setting(integer(1, 32), 4)
     triangles: Literal["window", "sparse"] = setting(choice("window", "sparse", example="sparse"), "window")
     pooled: tuple[int, ...] = _pooled()
+    every: int = _every()
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class LinealPathConfig:
     weight: float = _weight(0.0)
     length: int | None = setting(integer(2, optional=True, example="16"), None)
     pooled: tuple[int, ...] = _pooled()
+    every: int = _every()
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,7 @@ class PatchConfig:
     filters: int = setting(integer(1, 1024, example="8"), 3)
     redraw: bool = setting(boolean(), False)
     pooled: tuple[int, ...] = _pooled()
+    every: int = _every()
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class GramConfig:
     weights: str | None = setting(
         text("the path of a file", optional=True, example="vgg19.safetensors"), None
     )
-    every: int = setting(integer(1, 4096, example="8"), 1)
+    every: int = _every()
 
 
 @dataclass(frozen=True)
