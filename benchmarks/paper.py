@@ -146,7 +146,8 @@ def main() -> int:
     def each(run: Experiment) -> dict[str, Any]:
         if run.minutes > arguments.most_minutes:
             return {"run": run.name, "status": "left out", "message": f"some {run.minutes:g} minutes"}
-        print(f"{run.name}: some {run.minutes:g} minutes", file=sys.stderr, flush=True)
+        if not going.stopped:
+            print(f"{run.name}: some {run.minutes:g} minutes", file=sys.stderr, flush=True)
         threads = cores if run.alone else cores // jobs
         return record(run, going, threads, arguments.data, arguments.out, arguments.judge)
 

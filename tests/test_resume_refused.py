@@ -15,6 +15,8 @@ from test_reconstruct import IMAGE
 
 import mcrdist
 from mcrdist.__main__ import main
+from mcrdist.commands.resume import together
+from mcrdist.config import from_mapping, to_mapping
 from mcrdist.errors import InputError
 from mcrdist.store.lock import Lock
 from mcrdist.store.run import Run
@@ -60,6 +62,14 @@ def test_resume_alone_suffices(
     assert "expected a run to go on with" in capsys.readouterr().err
     assert main(["reconstruct", "resume=true"]) == 2
     assert main([*command_line(place), "seed=1,2", "resume=true", "-m"]) == 2
+
+
+def test_a_setting_that_the_run_did_not_know_is_as_usual() -> None:
+    stored = to_mapping(from_mapping({"micrograph": {"path": "a.png"}, "volume": {"size": 12}}))
+    del stored["descriptors"]["s3"]["every"]
+    assert from_mapping(together(Path("run"), stored, {})).descriptors.s3.every == 1
+    with pytest.raises(InputError, match=r"^descriptors\.s3\.every: .*1 there and 2 here"):
+        together(Path("run"), stored, {"descriptors": {"s3": {"every": 2}}})
 
 
 def test_another_micrograph_is_refused(cut: Path, tmp_path: Path) -> None:

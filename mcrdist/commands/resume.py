@@ -57,7 +57,7 @@ def settings(overrides: Sequence[str], given: Mapping[str, Any]) -> dict[str, An
             raise InputError(f"{damages[0]}; restore it from a copy or start again in another run.dir")
     stored = Run.open(path).config
     asked = _asked(overrides, given, found)
-    return _together(path, stored, asked)
+    return together(path, stored, asked)
 
 
 def _require_settings(path: Path, found: Mapping[str, Any]) -> None:
@@ -84,7 +84,7 @@ def _asked(overrides: Sequence[str], given: Mapping[str, Any], found: Mapping[st
     return asked
 
 
-def _together(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+def together(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run with what may change changed."""
     merged = stored
     for key, value in _flat(asked).items():
@@ -92,7 +92,8 @@ def _together(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> dict
     size = (asked.get("volume") or {}).get("size")
     if size is not None:
         merged = _with(merged, "volume.shape", None)
-    was, now = _flat(stored), _flat(to_mapping(from_mapping(merged)))
+    # Read and written again: settings that did not exist when the run began are as usual.
+    was, now = (_flat(to_mapping(from_mapping(one))) for one in (stored, merged))
     different = [
         key
         for key in sorted(was.keys() | now.keys())
