@@ -58,6 +58,7 @@ class Workplace:
         # Of several machines, those whose ranks did not fail themselves do not count it.
         restarted = comm.any(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
         self.path, self.resuming, self.finished = comm.first(lambda: self._find(config, restarted))
+        comm.board = self.path
         self.checkpoints = Checkpoints(self.path, comm)
 
     def _find(self, config: ReconstructConfig, restarted: bool) -> tuple[Path, bool, bool]:

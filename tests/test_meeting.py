@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from mcrdist.parallel.meeting import absent, meet
+from mcrdist.parallel.meeting import absent, has_the_word, meet
 
 
 class Shared:
@@ -85,3 +86,10 @@ def test_who_is_absent() -> None:
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda rank: absent(store, "name", rank, 4, 0.3), [0, 2]))
     assert found == [[1, 3], None]
+
+
+def test_one_rank_of_an_attempt_has_the_word(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(lambda _: has_the_word(tmp_path, "one"), range(4))) == 1
+    assert has_the_word(tmp_path, "another") and not has_the_word(tmp_path, "another")
+    assert has_the_word(tmp_path / "gone", "one")  # nobody can be asked

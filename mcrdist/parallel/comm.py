@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -77,6 +78,8 @@ class Comm:
         that they share.
     task : str
         What the ranks are at work on, for the message when one of them is lost.
+    board : Path or None
+        A directory that all ranks see, where the first to notice that leaves word: one line is enough.
     """
 
     def __init__(self, rank: int, size: int, local_rank: int, local_size: int, device: torch.device) -> None:
@@ -86,6 +89,7 @@ class Comm:
         self.shared_memory = False
         self.bytes_sent = 0
         self.task = "the start"
+        self.board: Path | None = None
         self._agreed = False
         self._timeout = 0.0
         self._meeting: tuple[meeting.Store, str] | None = None
@@ -178,7 +182,12 @@ class Comm:
         return LostRankError(
             f"rank {self.rank} of {self.size}: {self.task}: {happened} {what}{missing}; see what that process and "
             f"its machine did, and go on with resume=true ({reason})",
-            spoken_for=silent is None,
+            spoken_for=silent is None or not self._has_the_word(),
+        )
+
+    def _has_the_word(self) -> bool:
+        return (
+            self.board is None or self._meeting is None or meeting.has_the_word(self.board, self._meeting[1])
         )
 
     def _silent(self, patience: float) -> list[int] | None:

@@ -7,8 +7,10 @@ first agree on a name that no other attempt has, and keep everything else under 
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
+from pathlib import Path
 from typing import Protocol
 
 _LEADER = "mcrdist/leader"
@@ -77,3 +79,17 @@ def absent(store: Store, name: str, rank: int, size: int, patience: float) -> li
         if not all(other in silent for other in range(rank)):
             return None  # at once: the first rank may be about to leave, and the store with it
     return silent
+
+
+def has_the_word(board: Path, name: str) -> bool:
+    """Return whether this rank is the first of its attempt to say that another is lost.
+
+    Who notices later may find the store gone with the process that had it: word is left in a directory that all see.
+    """
+    try:
+        os.close(os.open(board / f".{name}.lost.tmp", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    except OSError:  # rather twice than not at all
+        pass
+    return True
