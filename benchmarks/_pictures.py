@@ -15,6 +15,7 @@ from PIL import Image
 from mcrdist.analysis import scatter
 from mcrdist.analysis.drawing import Picture, pen, style, svg
 from mcrdist.analysis.ensemble import Member
+from mcrdist.analysis.figures import percent_axis
 from mcrdist.analysis.pictures import coloured
 from mcrdist.analysis.plates import block
 from mcrdist.store.run import Run
@@ -74,7 +75,8 @@ def against_weight(series: Mapping[str, Sequence[tuple[float, Outcome]]], level:
         constant = None if level is None else level.error("rounded", "s2")
         if constant is not None:
             axes.axhline(100 * constant, color="#222222", lw=1.0, ls=(0, (4, 2)), label="constraint")
-        axes.set(xscale="log", yscale="log", xlabel="λ", ylabel="E(S₂), rounded (%)")
+        axes.set(xscale="log", xlabel="λ", ylabel="E(S₂), rounded (%)")
+        percent_axis(axes)
         axes.grid(color="#e6e9ed", lw=0.7)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         return svg(figure, "fig07")
