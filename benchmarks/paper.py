@@ -1,6 +1,6 @@
 """Run the paper's experiments, and some beyond them: all that benchmarks/paper.yaml lists, cheap ones first.
 
-    python benchmarks/paper.py [--only fig06 fig11-alloy ...] [--most-minutes 15] [--jobs 2] [--out paper] [--list]
+    python benchmarks/paper.py [--only fig06 fig11-alloy ...] [--most-minutes 10] [--jobs 2] [--out paper] [--list]
                                [--data ../shared/data/micrographs] [--judge ../shared/judge/judge.py]
                                [--experiments benchmarks/paper.yaml]
 
@@ -36,7 +36,7 @@ import mcrdist
 from mcrdist.store.checksums import is_finished
 
 #: Estimated minutes of the longest runs that are done unasked.
-MOST = 15.0
+MOST = 10.0
 
 
 def chosen(figures: list[Figure], only: list[str] | None) -> list[Experiment]:
