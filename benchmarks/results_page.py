@@ -46,7 +46,7 @@ E is Eq. 10 of the paper, the mean over slices of ‖D − D_des‖ / ‖D_des�
 field with its grey voxels, when the descent has ended; *two phases* is the field that was then driven to two phases;
 *rounded* is the volume that you get. E(G) takes all layers of the network as one vector. The *judge* is a program that
 shares no code with this one; it looks at the rounded volume, on lags up to 16. Runs of fewer threads than there are
-cores had another run beside them.
+cores had others beside them, which cost them time.
 
 {attribution}
 

@@ -37,8 +37,8 @@ def _pooled() -> tuple[int, ...]:
 
 def _every() -> int:
     """Only each so many-th slice is looked at, others as the optimisation goes on."""
-    default: int = setting(integer(1, 4096, example="8"), 1)
-    return default
+    stride: int = setting(integer(1, 4096, example="8"), 1)
+    return stride
 
 
 @dataclass(frozen=True)
