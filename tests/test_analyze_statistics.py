@@ -17,6 +17,7 @@ from skimage.measure import euler_number
 
 from mcrdist.analysis.volume.chords import chords, lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Clusters, join, label
+from mcrdist.analysis.volume.distance import squared_distances
 from mcrdist.analysis.volume.lags import correlation, pair_counts, ranges
 from mcrdist.analysis.volume.minkowski import configurations, directions, functionals
 from mcrdist.analysis.volume.pores import Distances, distances
@@ -83,6 +84,18 @@ def measured(
         end = [min(c + edge, n) for c, edge, n in zip(corner, edges, volume.shape, strict=True)]
         parts.append(distances(volume.__getitem__, corner, end, volume.shape, size, periodic))
     return functools.reduce(operator.add, parts)
+
+
+def test_distances_are_scipys_on_a_worker_of_any_number_of_threads() -> None:
+    distributed = pytest.importorskip("distributed")
+    size, volume = (2.0, 1.0, 0.5), phase((20, 24, 22), 3.0, 0.6)
+    wanted = ndimage.distance_transform_edt(volume, sampling=size) ** 2
+    here = squared_distances(volume, size, "a test")
+    assert here == pytest.approx(wanted, rel=1e-5)
+    options = {"n_workers": 1, "threads_per_worker": 3, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        there = client.submit(squared_distances, volume, size, "a test").result()
+    assert (there == here).all()
 
 
 def test_distances_in_a_sphere() -> None:

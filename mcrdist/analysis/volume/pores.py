@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcrdist.analysis.volume.distance import squared_distances
 from mcrdist.analysis.volume.kernels import tally
-from mcrdist.extras import library
 
 #: Bins of the distribution, each half a voxel wide (of its shortest side); the last holds what is beyond.
 BINS = 512
@@ -79,14 +79,14 @@ def distances(
         From centres of voxels to the faces of the nearest voxels of another phase: half a voxel less than to their
         centres.
     """
-    edt, shortest = library("edt", "mcrdist analyze", "analysis"), min(voxel_size)
+    shortest = min(voxel_size)
     while True:
         block, inner = _around(read, corner, end, shape, margin, periodic)
         counts = np.zeros(BINS, np.int64)
         if block.all():  # no boundary near: further away, or nowhere
             total, largest, furthest = 0.0, 0.0, math.inf
         else:
-            squares = edt.edtsq(block, anisotropy=tuple(voxel_size), black_border=False, parallel=1)
+            squares = squared_distances(block, voxel_size, "mcrdist analyze")
             own = (squares[inner], block[inner])
             total, largest, furthest = tally(*own, shortest / 2, shortest / 2, counts)
         if furthest <= margin * shortest or margin >= max(shape):

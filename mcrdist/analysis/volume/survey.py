@@ -171,7 +171,9 @@ _BLOCK = (128, 256, 256)
 class BlockTask:
     """A block of the volume to label; `index` is its place among the blocks along z, y, x.
 
-    `margin` is that of `distances`: once and a half the mean chord seldom needs a second attempt.
+    `margin` is that of `distances`, which should seldom need a second attempt. The largest sphere that fits into a
+    phase has a radius of half its mean chord where that phase is most of the volume; where it is little of it, and its
+    chords are short, of all of it or a little more.
     """
 
     volume: VolumeSourceConfig
@@ -187,7 +189,7 @@ def block_tasks(
 ) -> list[BlockTask]:
     """A task for every block; `chord` is the mean one of the phase, in voxels."""
     z, y, x = (range(-(-n // edge)) for n, edge in zip(source.shape, edges, strict=True))
-    margin = max(4, math.ceil(1.5 * chord)) if math.isfinite(chord) else 8
+    margin = 3 + math.ceil(0.75 * chord) if math.isfinite(chord) else 8
     indices = list(itertools.product(z, y, x))
     work = _WORK * math.prod(source.shape) / len(indices)
     return [BlockTask(config, phase, index, edges, margin, work) for index in indices]

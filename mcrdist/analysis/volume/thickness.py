@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mcrdist.extras import library
+from mcrdist.analysis.volume.distance import squared_distances
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,15 @@ def local_radius(phase: NDArray[np.bool_], voxel_size: Sequence[float]) -> NDArr
     (nz, ny, nx) float32
         Whole multiples of the shortest side of a voxel; 0 outside the phase, and everywhere if there is no boundary.
     """
-    edt, step = library("edt", "middle.thickness=true", "analysis"), min(voxel_size)
+    asked, step = "middle.thickness=true", min(voxel_size)
     found = np.zeros(phase.shape, np.float32)
     if phase.all() or not phase.any():
         return found
-    options = {"anisotropy": tuple(voxel_size), "black_border": False, "parallel": 1}
-    inside = edt.edt(phase, **options)
+    inside = np.sqrt(squared_distances(phase, voxel_size, asked))
     for count in range(1, int(float(inside.max()) / step + 1e-6) + 1):
         radius = count * step
         centres = inside >= radius * (1 - 1e-6)
         if not centres.any():
             break
-        found[edt.edt(~centres, **options) < radius] = radius
+        found[np.sqrt(squared_distances(~centres, voxel_size, asked)) < radius] = radius
     return found
