@@ -99,7 +99,7 @@ def measure(comm: Comm, workers: Workers, objective: Objective, options: Options
             work.append(time.process_time())
 
         sent = comm.bytes_sent
-        result = minimize(function, field, comm.gather_rows, options, note, workers.map, room=slab.room)
+        result = minimize(function, field, slab.gather_rows, options, note, workers.map, room=slab.room)
     sent = (comm.bytes_sent - sent) // result.evaluations
     last = options.iterations - options.history
     iteration = median(np.diff(ends)[-last:])

@@ -196,7 +196,7 @@ def _waves(frequencies: NDArray[np.int64], samples: int, width: int) -> NDArray[
     return np.asarray(waves)
 
 
-def gaussian_field(slab: Slab, comm: Comm, kernel: Floats, seed: int, level: int, stream: int = 0) -> Tensor:
+def gaussian_field(slab: Slab, kernel: Floats, seed: int, level: int, stream: int = 0) -> Tensor:
     """White noise through the filter: (planes, ny, nx), mean 0 and variance 1 over the volume, in the slab's dtype.
 
     The same on any number of ranks.
@@ -209,7 +209,7 @@ def gaussian_field(slab: Slab, comm: Comm, kernel: Floats, seed: int, level: int
         return float(values.sum()), float(values.square().sum())
 
     rows = np.array(slab.workers.map(moments, range(len(field))), dtype=np.float64).reshape(-1, 2)
-    sums = comm.gather_rows(rows).sum(0) / np.prod(slab.shape)
+    sums = slab.gather_rows(rows).sum(0) / np.prod(slab.shape)
     mean = float(sums[0])
     deviation = float(np.sqrt(max(sums[1] - mean**2, 1e-300)))
     return field.sub_(mean).div_(deviation)
@@ -248,7 +248,7 @@ def start(
     (planes, ny, nx); the cut field, but not the grey one, follows them.
     """
     exact = slab if known is None else Slab(slab.shape, comm, slab.workers, torch.float64)
-    field = gaussian_field(exact, comm, kernel, seed, level, stream)
+    field = gaussian_field(exact, kernel, seed, level, stream)
     fraction = float(np.mean([wish.fraction for wish in wishes.values()]))
     if grey:
         return field.mul_(math.sqrt(variance(wishes))).add_(fraction).clamp_(0.0, 1.0)

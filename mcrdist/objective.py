@@ -177,11 +177,14 @@ class Objective:
         errors: dict[str, dict[str, NDArray[np.float64]]] = {}
         loss = misfit = 0.0
         self.broken = None
+        found: list[tuple[int, NDArray[np.float64]]] = []
         for number, (direction, held) in enumerate(self.held.items()):
+            own = np.empty((len(self.slab.owned(direction.axis)), len(held.parts)))
+            self._visit(number, direction, held, channels, slopes, own)
+            found.append((direction.axis, own))
+        every = self.slab.gather_slices(found)
+        for number, ((direction, held), rows) in enumerate(zip(self.held.items(), every, strict=True)):
             parts = held.parts
-            rows = np.empty((len(self.slab.owned(direction.axis)), len(parts)))
-            self._visit(number, direction, held, channels, slopes, rows)
-            rows = self._comm.gather_rows(rows)
             self.broken = self.broken or self._broken(number, direction, rows)
             for column, (part, _) in zip(rows.T, parts, strict=True):
                 loss += _over_slices(part.loss, column)

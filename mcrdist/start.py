@@ -116,9 +116,7 @@ class Start:
         fields, fractions, variances = [], [], []
         for end, stream in zip(targets.ends, (variable, FAR_END + variable), strict=True):
             wishes, kernel = self._fit(end, variable)
-            fields.append(
-                gaussian.gaussian_field(self.slab, self.comm, kernel, self.seed, self.level.number, stream)
-            )
+            fields.append(gaussian.gaussian_field(self.slab, kernel, self.seed, self.level.number, stream))
             fractions.append(_mean_fraction(wishes))
             variances.append(gaussian.variance(wishes))
         field = fields[0].mul_(self._along(axis, np.sqrt(1.0 - t)))

@@ -42,7 +42,7 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
         found["conditioning"] = {"voxels": int(known[0]), "seam": seams(labels, grid.fixed, grid.slab)}
     if spread := grid.spread():
         found["spread"] = spread
-    fractions = _fractions(grid, fields, comm)
+    fractions = _fractions(grid, fields)
     if len(fractions) == 1:
         return found | {"volume_fraction": fractions[0]}
     found["phases"] = {
@@ -57,13 +57,14 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
     return found
 
 
-def _fractions(grid: Grid, fields: dict[str, Tensor], comm: Comm) -> list[dict[str, Any]]:
+def _fractions(grid: Grid, fields: dict[str, Tensor]) -> list[dict[str, Any]]:
     """Volume fraction of every channel, wanted in each direction and found in each field."""
     voxels = math.prod(grid.slab.shape)
     found: list[dict[str, Any]] = [{"target": wanted} for wanted in grid.fractions()]
     for which, field in fields.items():
         # plane by plane: torch would make a float64 copy of all that it sums
         sums = [[float(plane.sum(dtype=float64)) for plane in part] for part in grid.phases.channels(field)]
-        for channel, total in enumerate(comm.gather_rows(np.ascontiguousarray(np.transpose(sums))).sum(0)):
+        totals = grid.slab.gather_rows(np.ascontiguousarray(np.transpose(sums))).sum(0)
+        for channel, total in enumerate(totals):
             found[channel][which] = float(total) / voxels
     return found

@@ -168,11 +168,11 @@ def test_the_border_knows_what_a_flip_does() -> None:
 
 def test_kriging_finds_a_field_with_the_given_phases() -> None:
     shape = (16, 16, 16)
-    slab, comm = slab_of(shape), Comm.start("cpu")
+    slab = slab_of(shape)
     distance = np.minimum(np.arange(16), 16 - np.arange(16))
     square = distance[:, None, None] ** 2 + distance[None, :, None] ** 2 + distance[None, None, :] ** 2
     kernel = np.exp(-square / 8.0)
-    one, other = (gaussian.gaussian_field(slab, comm, kernel, seed, 0) for seed in (1, 2))
+    one, other = (gaussian.gaussian_field(slab, kernel, seed, 0) for seed in (1, 2))
     mask = torch.zeros(shape, dtype=torch.bool)
     mask[6] = True
     found = conditioned(one, slab, gaussian.Covariance(kernel, shape), 0.2, mask, other > 0.2)

@@ -95,7 +95,7 @@ def compute(threads: int, shared: bool = True) -> Results:
             }
             kernel = fit_kernel(wishes, shape, False)
             slab = Slab(shape, comm, workers, torch.float32)
-            found[f"field {shape}"] = digest(comm, gaussian_field(slab, comm, kernel, 3, 0))
+            found[f"field {shape}"] = digest(comm, gaussian_field(slab, kernel, 3, 0))
             for grey in (False, True):
                 begun = start(slab, comm, wishes, kernel, 3, 0, grey=grey)
                 found[f"start {shape} {grey}"] = digest(comm, begun.float())

@@ -120,7 +120,7 @@ def test_the_field_is_standard() -> None:
     kernel = fit_kernel(wishes(dict.fromkeys("zyx", draw(4.0)), shape), shape, False)
     with Comm.start("cpu") as comm:
         for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
-            field = gaussian_field(Slab(shape, comm, Workers(1), dtype), comm, kernel, 0, 0)
+            field = gaussian_field(Slab(shape, comm, Workers(1), dtype), kernel, 0, 0)
             assert field.shape == shape and field.dtype == dtype
             assert float(field.double().mean()) == pytest.approx(0.0, abs=tolerance)
             assert float(field.double().square().mean()) == pytest.approx(1.0, abs=tolerance)

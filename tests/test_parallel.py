@@ -70,6 +70,9 @@ def _one_shape(comm: Comm, workers: Workers, shape: tuple[int, int, int]) -> dic
     slab = Slab(shape, comm, workers, torch.float32)
     field = slab.seen(slab.load(lambda start, stop: whole[start:stop]))
     gradient = slab.room(field).zero_()
+    numbers = [(axis, np.array([[100.0 * axis + k, -k] for k in slab.owned(axis)])) for axis in (0, 2, 1)]
+    out["numbers"] = slab.gather_slices([(axis, own.reshape(-1, 2)) for axis, own in numbers])
+    out["planes"] = slab.gather_rows(np.array(range(slab.start, slab.stop), float)[:, None])
     values: list[list[tuple[int, np.ndarray]]] = [[], [], []]
     sent = comm.bytes_sent
     for axis in range(3):
@@ -180,6 +183,15 @@ def test_every_slice_is_seen_once_and_its_gradient_comes_home(everywhere: Any, s
     parts = [rank[str(shape)]["gradient"] for rank in everywhere[size]]
     assert [start for start, _ in parts] == [start for start, _ in partition(shape[0], size)]
     np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), expected.numpy())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_rank_has_the_numbers_of_all_slices(everywhere: Any, shape: Any, size: int) -> None:
+    for rank in everywhere[size]:
+        for axis, found in zip((0, 2, 1), rank[str(shape)]["numbers"], strict=True):
+            assert found.tolist() == [[100 * axis + k, -k] for k in range(shape[axis])]
+        assert rank[str(shape)]["planes"][:, 0].tolist() == list(range(shape[0]))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -96,7 +96,7 @@ class Border:
                 rows[:, i * len(channels) + c] = np.bincount(
                     pairs.planes.cpu().numpy(), squares, minlength=self._slab.planes
                 )
-        sums = self._slab.comm.gather_rows(rows).sum(0).reshape(len(self._pairs), len(channels))
+        sums = self._slab.gather_rows(rows).sum(0).reshape(len(self._pairs), len(channels))
         loss, factors = 0.0, []
         for pairs, totals in zip(self._pairs, sums, strict=True):
             errors = [float(t) / pairs.count / w - 1.0 for t, w in zip(totals, pairs.wanted, strict=True)]

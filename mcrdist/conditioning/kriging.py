@@ -76,7 +76,7 @@ def _solve(
 
     def product(a: Tensor, b: Tensor) -> float:
         rows = (a * b).sum(2).sum(1).cpu().numpy()[:, None]
-        return float(slab.comm.gather_rows(np.ascontiguousarray(rows, dtype=np.float64)).sum())
+        return float(slab.gather_rows(np.ascontiguousarray(rows, dtype=np.float64)).sum())
 
     weights = torch.zeros_like(wanted)
     residual = wanted.clone()

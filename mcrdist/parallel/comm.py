@@ -240,13 +240,17 @@ class Comm:
             dist.all_reduce(total)
         return total.cpu().numpy()
 
-    def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def gather_rows(
+        self, rows: NDArray[np.float64], counts: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
         """Return the rows of all ranks, rank after rank, on every rank.
 
         Parameters
         ----------
         rows : float64 array (n_local, k)
             `n_local` may differ between the ranks and be 0; `k` is the same everywhere.
+        counts : sequence of int, optional
+            `n_local` of every rank, by rank. Where it is not known, it takes a message more.
 
         Returns
         -------
@@ -257,18 +261,18 @@ class Comm:
         assert rows.ndim == 2 and rows.dtype == np.float64, (rows.shape, rows.dtype)
         if self.size == 1:
             return rows
-        counts = np.zeros(self.size, dtype=np.int64)
-        counts[self.rank] = len(rows)
-        counts = self.sum_integers(counts)
-        padded = torch.zeros(int(counts.max()), rows.shape[1], dtype=torch.float64)
+        if counts is None:
+            own = np.zeros(self.size, dtype=np.int64)
+            own[self.rank] = len(rows)
+            counts = self.sum_integers(own).tolist()
+        assert len(rows) == counts[self.rank], (len(rows), counts)
+        padded = torch.zeros(max(counts), rows.shape[1], dtype=torch.float64)
         padded[: len(rows)] = torch.from_numpy(rows)
         padded = padded.to(self.device)
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         with self._waiting(f"all_gather of {_described(padded)}"):
             dist.all_gather(parts, padded)
-        return np.concatenate(
-            [part[:count].cpu().numpy() for part, count in zip(parts, counts.tolist(), strict=True)]
-        )
+        return np.concatenate([part[:count].cpu().numpy() for part, count in zip(parts, counts, strict=True)])
 
     def gather(self, value: _Object) -> list[_Object]:
         """Return the `value` of every rank, by rank, on all of them: small objects that can be pickled."""

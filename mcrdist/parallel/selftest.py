@@ -36,7 +36,7 @@ def main() -> None:
         _check_slices(slab)
         rate = (comm.bytes_sent - sent) / (time.perf_counter() - start) / 1e6
         start = time.perf_counter()
-        comm.gather_rows(np.zeros((slab.planes, 1)))
+        slab.gather_rows(np.zeros((slab.planes, 1)))
         latency = time.perf_counter() - start
         workers.close()
         if comm.rank == 0:
@@ -77,7 +77,7 @@ def _check_slices(slab: Slab, seen: bool = False) -> None:
 def _check_sum(slab: Slab) -> None:
     local = noise(slab, seed=0, level=0, kind="uniform")
     rows = np.stack([local.double().sum((1, 2)).numpy(), np.full(len(local), local[:1].numel())], axis=1)
-    total, voxels = slab.comm.gather_rows(np.ascontiguousarray(rows, dtype=np.float64)).sum(axis=0)
+    total, voxels = slab.gather_rows(np.ascontiguousarray(rows, dtype=np.float64)).sum(axis=0)
     if voxels != np.prod(slab.shape) or not 0.49 < total / voxels < 0.51:
         raise RuntimeError(f"ranks sum wrongly: {total} over {voxels} voxels")
 

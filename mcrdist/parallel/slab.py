@@ -118,6 +118,32 @@ class Slab:
         """Return the slices normal to `axis` (0: z, 1: y, 2: x) that this rank evaluates."""
         return self.owners[axis][self.comm.rank]
 
+    def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the rows (nz, k) of all planes from those (planes, k) of each rank's. Collective."""
+        return self.gather_slices([(0, rows)])[0]
+
+    def gather_slices(self, parts: Sequence[tuple[int, NDArray[np.float64]]]) -> list[NDArray[np.float64]]:
+        """Return rows of numbers for all slices from those that each rank has evaluated, in one message. Collective.
+
+        Parameters
+        ----------
+        parts : sequence of (axis, float64 array (owned slices, k))
+            A row for each slice normal to the axis that this rank owns; k is the same for all.
+
+        Returns
+        -------
+        list of float64 array (slices, k)
+            For each part, the rows of all ranks in the order of the slices.
+        """
+        counts = [[len(own) for own in self.owners[axis]] for axis, _ in parts]
+        a_rank = np.sum(counts, axis=0)
+        rows = self.comm.gather_rows(np.concatenate([own for _, own in parts]), a_rank.tolist())
+        by_rank = np.split(rows, np.cumsum(a_rank)[:-1])
+        pieces = [
+            np.split(own, np.cumsum([one[rank] for one in counts])[:-1]) for rank, own in enumerate(by_rank)
+        ]
+        return [np.concatenate(of_part) for of_part in zip(*pieces, strict=True)]
+
     def visit(
         self,
         axis: int,

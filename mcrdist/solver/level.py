@@ -127,7 +127,7 @@ class LevelSolver:
             self._journal = Journal(saved.numbers["settled"], _memory(saved, grid))
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
-        self._descent = Descent(config.optimizer, comm.gather_rows, workers.map, self._journal)
+        self._descent = Descent(config.optimizer, grid.slab.gather_rows, workers.map, self._journal)
         constrained = config.descriptors.variation.mode == "constrain"
         self._smoothing = multipliers.SMOOTHING if constrained else SMOOTHING
         self._iterations = self._evaluations = 0
