@@ -226,7 +226,7 @@ def table1(section: Section) -> None:
             theirs = sorted(60 * t / n for t, n in zip(paper["minutes"], paper["iterations"], strict=True))
         if theirs and ours is not None:
             (slower if ours > theirs[-1] else faster).append(one.experiment.label)
-        told = " to ".join(dict.fromkeys(f"{value:.2g} s" for value in theirs))
+        told = " to ".join(dict.fromkeys(f"{words.number(value, 2)} s" for value in theirs))
         threads = str(one.run.summary.get("threads", ""))
         rows.append((one.experiment.label, [_plain(ours, "{:.3g} s"), told, threads]))
     section.say(table("descriptors and size", rows, ["ours", "the paper's, on an A100", "threads"]))

@@ -125,6 +125,17 @@ TABLES = {
             Column("memory", "memory_GB", "{:.2f} GB"),
         ],
     ),
+    "convergence": Table(
+        ("micrograph", "size"),
+        [
+            Column("micrograph", "micrograph"),
+            Column("volume", "size", "{}³"),
+            *(
+                Column(variant, variant, "{:.2%}")
+                for variant in ("default", "2 pairs", "8 pairs", "levels", "noise", "noise, levels")
+            ),
+        ],
+    ),
     "analysis": Table(
         ("size", "workers"),
         [

@@ -53,6 +53,28 @@ def test_speed_of_ranks(root: Path) -> None:
     assert last["ranks"] == 2 and last["alone"] == 1.0 and all(last[way] > 0.0 for way in ways)
 
 
+def test_what_no_volume_can_reach(root: Path, tmp_path: Path) -> None:
+    """A checkerboard's planes are those of one in space; stripes run along an axis that two other planes share."""
+    cells = np.indices((16, 16)) // 4
+    np.save(tmp_path / "checkerboard.npy", cells.sum(0) % 2)
+    np.save(tmp_path / "stripes.npy", cells[0] % 2)
+    command = (
+        "benchmarks/realizable.py",
+        "--size",
+        "16",
+        "--lags",
+        "4",
+        "--periodic",
+        "--data",
+        str(tmp_path),
+    )
+    board, stripes = run_all(root, *command, "--only", "checkerboard", "stripes")
+    assert board["nearest"] < 1e-4
+    assert 0.05 < stripes["bound"] <= stripes["nearest"] < 1
+    z, y, x = stripes["directions"].values()
+    assert abs(stripes["bound"] - np.hypot(np.hypot(z, y), x) / 3) < 1e-4
+
+
 @pytest.mark.slow
 def test_quality(root: Path, micrographs_dir: Path) -> None:
     if not (micrographs_dir.parent.parent / "judge" / "judge.py").is_file():
