@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from statistics import median
+from typing import Any
 
 import torch
 from _problem import problem
@@ -28,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with Comm.start("cpu") as comm:
         workers, single = configure(1), Comm(0, 1, 0, 1, torch.device("cpu"))
-        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
         for turn in range(arguments.rounds + 1):  # the first is for plans, caches and compiled code
             count = HISTORY + (arguments.iterations if turn else 1)
             for way in WAYS:
@@ -41,23 +42,29 @@ def main() -> None:
                 options = Options(HISTORY, count, 0.0, 0.0, torch.bfloat16)
                 facts = measure(among, workers, objective, options)
                 if turn and comm.rank == 0:
-                    seconds[way].append(facts["iteration_seconds"])
+                    found[way].append(facts)
                     print(
                         json.dumps({"benchmark": "ranks speed", "way": way, "round": turn} | facts),
                         flush=True,
                     )
         if comm.rank == 0:
-            ratios = {
-                way: [
-                    one / time / (1 if way in WAYS[:2] else comm.size)
-                    for one, time in zip(seconds["alone"], times, strict=True)
-                ]
-                for way, times in seconds.items()
-            }
-            told = {way: median(found) for way, found in ratios.items()}
-            line = {"benchmark": "ranks efficiency", "size": arguments.size, "ranks": comm.size, "threads": 1}
-            print(json.dumps(line | told), flush=True)
+            print(json.dumps(summary(arguments.size, comm.size, found)), flush=True)
         workers.close()
+
+
+def summary(size: int, ranks: int, found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Medians over the rounds: the speed of a core against one rank alone, and what an iteration takes."""
+    line: dict[str, Any] = {"benchmark": "ranks efficiency", "size": size, "ranks": ranks, "threads": 1}
+    for way, facts in found.items():
+        apart = 1 if way in WAYS[:2] else ranks
+        ratios = [
+            one["iteration_seconds"] / own["iteration_seconds"] / apart
+            for one, own in zip(found["alone"], facts, strict=True)
+        ]
+        line[way] = round(median(ratios), 3)
+        for key in ("iteration_seconds", "processor_seconds", "optimizer_share", "waiting_share"):
+            line[f"{way}, {key}"] = round(median(one[key] for one in facts), 4)
+    return line
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@
     torchrun --nproc-per-node 2 benchmarks/iteration.py --threads 1 [--send]
 
 S2 (lags up to 32) and V, from noise; medians over the iterations that come when the history is full. Ranks look at each
-other's planes where they lie, or with `--send` send them. `waiting_share` is
-the part of an evaluation that is spent on messages that have not come yet; `processor_seconds`, of all ranks, are
-those of an iteration that any core was at work; `bytes_sent` an evaluation should be
-`bytes_expected`, 4 V (P − 1) / P values. `fields` is the growth of the resident memory over all ranks, in volumes of
-float32. Prints one JSON line. `benchmarks/ranks.py --speed` compares numbers of ranks.
+other's planes where they lie, or with `--send` send them. `waiting_share` is the part of an iteration that is spent on
+messages, and on ranks that are not there yet; `processor_seconds`, of all ranks, are those of an iteration that any
+core was at work; `bytes_sent` an evaluation should be `bytes_expected`, 4 V (P − 1) / P values. `fields` is the growth
+of the resident memory over all ranks, in volumes of float32. Prints one JSON line. `benchmarks/ranks.py --speed`
+compares numbers of ranks.
 """
 
 from __future__ import annotations
@@ -57,15 +57,19 @@ class Waits:
 
     def __enter__(self) -> Waits:
         self.seconds = 0.0
-        self._methods = [(Pending, "wait", Pending.wait), (Comm, "barrier", Comm.barrier)]
+        self._methods: list[tuple[type, str, Any]] = [
+            (Pending, "wait", Pending.wait),
+            (Comm, "barrier", Comm.barrier),
+            (Comm, "gather_rows", Comm.gather_rows),
+        ]
         for owner, name, method in self._methods:
             setattr(owner, name, self._timed(method))
         return self
 
     def _timed(self, method: Any) -> Any:
-        def timed(it: Any) -> Any:
+        def timed(*given: Any) -> Any:
             start = time.perf_counter()
-            found = method(it)
+            found = method(*given)
             self.seconds += time.perf_counter() - start
             return found
 
@@ -82,28 +86,30 @@ def measure(comm: Comm, workers: Workers, objective: Objective, options: Options
     peak = Peak()
     field = slab.seen(noise(slab, 0, 0).mul_(0.1).add_(0.5))
     gradient = slab.room(field)
-    evaluations: list[tuple[float, float]] = []
+    evaluations: list[float] = []
     ends: list[float] = []
     work: list[float] = []
+    waited: list[float] = []
     with Waits() as waits:
 
         def function(x: Tensor) -> tuple[float, Tensor]:
-            start, waited = time.perf_counter(), waits.seconds
+            start = time.perf_counter()
             loss = objective(x, gradient).loss
-            evaluations.append((time.perf_counter() - start, waits.seconds - waited))
+            evaluations.append(time.perf_counter() - start)
             return loss, gradient
 
         def note(state: State) -> None:
             del state
             ends.append(time.perf_counter())
             work.append(time.process_time())
+            waited.append(waits.seconds)
 
         sent = comm.bytes_sent
         result = minimize(function, field, slab.gather_rows, options, note, workers.map, room=slab.room)
     sent = (comm.bytes_sent - sent) // result.evaluations
     last = options.iterations - options.history
     iteration = median(np.diff(ends)[-last:])
-    evaluation = median(spent for spent, _ in evaluations[-last:])
+    evaluation = median(evaluations[-last:])
     facts = np.array([[peak.growth(), sent, median(np.diff(work)[-last:])]], dtype=np.float64)
     grown, total, processor = comm.gather_rows(facts).sum(axis=0)
     volume = 4 * int(np.prod(slab.shape))
@@ -120,7 +126,7 @@ def measure(comm: Comm, workers: Workers, objective: Objective, options: Options
         "evaluation_seconds": evaluation,
         "processor_seconds": processor,
         "optimizer_share": 1.0 - evaluation / iteration,
-        "waiting_share": median(waited / spent for spent, waited in evaluations[-last:]),
+        "waiting_share": median(np.diff(waited)[-last:]) / iteration,
         "bytes_sent": int(total),
         "bytes_expected": 4 * volume * (comm.size - 1) // comm.size,
         "fields": grown / volume,
