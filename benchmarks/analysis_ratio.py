@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     size, threads = arguments.size, arguments.threads
     workers = configure(threads)
-    objective = problem(size, min(32, size // 2), Comm(0, 1, 0, 1, torch.device("cpu")), workers)
+    objective = problem(size, min(32, size // 2), Comm.start("cpu"), workers)
     field = torch.rand(size, size, size)
     gradient = torch.empty_like(field)
 

@@ -10,7 +10,7 @@ to a spectrum. What is nearest, in the sense of least squares over the three dir
 here by projected gradients (FISTA) on the spectrum. A mean of distances is no smaller than the distance of the mean:
 E(S2) of Eq. 10, the mean over planes, of relaxed and of rounded volumes is at least `bound`, which holds however the
 three directions share the error; `nearest` is what they have when it is spread by least squares. Both are
-found to about a hundredth of themselves.
+found to about a hundredth of themselves, and may come out a little lower with a larger `--size`.
 
 Prints one JSON line a micrograph. With `--periodic`, its S2 is that of runs with `target.periodic=true`.
 """
