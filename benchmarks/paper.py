@@ -76,13 +76,17 @@ class Runs:
                 return "interrupted", ""
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             self._going.add(process)
+            if self.stopped:  # meanwhile, in this very thread
+                process.terminate()
         told = process.communicate()[1]
         with self._lock:
             self._going.discard(process)
         if process.returncode == 0:
             return "complete", ""
         said = told.strip().splitlines()[-1] if told.strip() else f"exit status {process.returncode}"
-        return ("interrupted", "") if process.returncode == 130 else ("failed", said)
+        # One that had only begun has nothing to save, and dies of a signal.
+        interrupted = process.returncode == 130 or (self.stopped and process.returncode < 0)
+        return ("interrupted", "") if interrupted else ("failed", said)
 
 
 def record(run: Experiment, going: Runs, threads: int, data: Path, out: Path, judge: Path) -> dict[str, Any]:

@@ -1,10 +1,14 @@
-"""From a micrograph to the targets of a reconstruction, written with a picture of them; no volume is made."""
+"""From a micrograph to the targets of a reconstruction, written with a picture of them; no volume is made.
+
+And how near a volume can come to them: micrographs may ask for what no volume has.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from mcrdist.config import CharacterizeConfig, to_mapping
-from mcrdist.directions import ORTHOGONAL
+from mcrdist.directions import AXES, ORTHOGONAL
 from mcrdist.parallel.comm import Comm
+from mcrdist.spectrum import nearest
 from mcrdist.store.place import write_atomically
 from mcrdist.store.run import RunDirectory, environment
 from mcrdist.targets import Targets, load_targets
-from mcrdist.targets.base import npz
+from mcrdist.targets.base import Target, npz
 from mcrdist.targets.measure import measure
 from mcrdist.targets.pymks import lay_out
 from mcrdist.trial import try_out
@@ -25,10 +30,14 @@ from mcrdist.trial import try_out
 PICTURE = "targets.png"
 #: Two-point statistics in PyMKS's layout.
 STATISTICS = "s2_pymks"
+#: How near a periodic volume can come.
+NEAREST = "nearest.json"
 
 
 def characterize(config: CharacterizeConfig) -> Path:
-    """Write ``targets.npz``, two-point statistics and a picture into the run directory; return that directory.
+    """Write ``targets.npz``, two-point statistics, ``nearest.json`` and a picture into the run directory; return it.
+
+    ``nearest.json`` has, by phase, `errors` by axis and `bound` of `mcrdist.spectrum.Nearest`, on lags up to `lags`.
 
     Every rank may call this; the first does the work, and the others learn what came of it.
 
@@ -56,8 +65,33 @@ def _describe(config: CharacterizeConfig) -> Path:
     s2 = {name: lay_out([target.values["s2"][0] for target in one]) for name, one in found.items()}
     for name, values in _shared(s2).items():
         write_atomically(run.path / name, _npy(values))
+    write_atomically(run.path / NEAREST, json.dumps(_nearest(targets.phases, found), indent=1).encode())
     targets_figure(run.targets, run.path / PICTURE)
     return run.path
+
+
+def in_words(path: Path) -> list[str]:
+    """What a characterisation left in `path` says of how near a volume can come, a line a phase."""
+    lines = []
+    found = json.loads((path / NEAREST).read_text())
+    for label, one in found.items():
+        of = f" of phase {label}" if len(found) > 1 else ""
+        errors = one["errors"]
+        each = ", ".join(f"{axis} {value:.2%}" for axis, value in errors.items())
+        lines.append(
+            f"nearest periodic volume, lags up to {one['lags']}: E(s2){of} {sum(errors.values()) / len(errors):.2%} "
+            f"({each}); no volume has less than {one['bound']:.2%} in the mean"
+        )
+    return lines
+
+
+def _nearest(phases: Sequence[int], found: Mapping[str, Sequence[Target]]) -> dict[str, dict[str, object]]:
+    told: dict[str, dict[str, object]] = {}
+    for i, label in enumerate(phases):
+        one = nearest({AXES.index(axis): found[axis][i].values["s2"][0] for axis in AXES})
+        errors = {AXES[axis]: round(error, 6) for axis, error in one.errors.items()}
+        told[str(label)] = {"lags": one.lags, "errors": errors, "bound": round(one.bound, 6)}
+    return told
 
 
 def _shape(targets: Targets) -> tuple[int, int, int]:

@@ -3,9 +3,8 @@
 Cut at the volume fraction it is a microstructure of its own (the classical two-cut Gaussian model), without memory
 of any grid; as a start of the optimisation it is within some per cent of its target.
 
-Three planes ask for covariances that one field may not be able to have: the spectrum of a random field is not
-negative, and the mean over the planes normal to z is its projection along k_z. So the spectrum is fitted: the
-non-negative one whose projections come nearest to what the three micrographs ask for.
+Three planes ask for covariances that one field may not be able to have: its spectrum is the one that comes nearest to
+all of them (spectrum.py).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-import scipy.optimize
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri, owens_t
@@ -28,13 +26,12 @@ from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.fft3 import SlabFFT
 from mcrdist.parallel.random import noise
 from mcrdist.parallel.slab import Slab
+from mcrdist.spectrum import fit_spectrum
 
 Floats = NDArray[np.float64]
 
 #: The covariance is fitted on a periodic box of at most this many voxels a side and is zero beyond it.
 BOX = 64
-#: Iterations of the fit; more change the start by less than its own scatter.
-FIT_ITERATIONS = 60
 #: Grey ramp of the softened start, in standard deviations of the field on either side of the cut: the optimiser
 #: needs interfaces that can move.
 SOFTNESS = 0.3
@@ -49,54 +46,6 @@ def correlation_of_cut(s2: Floats, fraction: float) -> Floats:
     rho = np.linspace(-0.9999, 0.9999, 8001)
     values = fraction - 2.0 * owens_t(ndtri(fraction), np.sqrt((1.0 - rho) / (1.0 + rho)))
     return np.asarray(np.interp(s2, values, rho))
-
-
-def fit_spectrum(wanted: Mapping[int, Floats], box: tuple[int, int, int]) -> Floats:
-    """The non-negative spectrum on a periodic box whose planes come nearest to the wanted covariances.
-
-    Parameters
-    ----------
-    wanted : mapping of axis to array (2L+1, L+1)
-        Covariance in the planes normal to z, y and x (0, 1, 2), each on its own window.
-    box : tuple of int
-        Periodic box (mz, my, mx).
-
-    Returns
-    -------
-    array (mz, my, mx)
-        Mean square of the Fourier coefficients of a field of the box over its number of voxels; even in k.
-    """
-    scales = {axis: float(np.linalg.norm(covariance)) for axis, covariance in wanted.items()}
-    unit = 1.0 / np.prod(box)
-
-    def misfit(variables: Floats) -> tuple[float, Floats]:
-        spectrum = variables.reshape(box)
-        total, gradient = 0.0, np.zeros(box)
-        for axis, covariance in wanted.items():
-            scale = scales[axis]
-            lags = covariance.shape[1] - 1
-            rows, columns = np.arange(-lags, lags + 1), np.arange(lags + 1)
-            projected = spectrum.sum(axis)
-            have = scipy.fft.ifft2(projected).real * (projected.size * unit)
-            residual = (have[np.ix_(rows, columns)] - covariance) / scale
-            total += float(np.sum(residual**2))
-            spread = np.zeros(projected.shape)
-            spread[np.ix_(rows, columns)] = residual * (2.0 * unit / scale)
-            gradient += np.expand_dims(scipy.fft.fft2(spread).real, axis)
-        return total, gradient.ravel()
-
-    size = int(np.prod(box))
-    result = scipy.optimize.minimize(
-        lambda v: tuple(1e4 * part for part in misfit(v)),  # SciPy's tolerances are absolute
-        np.ones(size),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=scipy.optimize.Bounds(np.zeros(size), np.full(size, np.inf)),
-        options={"maxiter": FIT_ITERATIONS},
-    )
-    spectrum = result.x.reshape(box)
-    mirrored = np.roll(spectrum[::-1, ::-1, ::-1], 1, axis=(0, 1, 2))
-    return np.asarray((spectrum + mirrored) / 2.0)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,12 @@ def test_costs_of_rounding_are_named() -> None:
     assert "Rounding costs accuracy" in verdict.planes([0.03], [0.01]).sentence
     assert "Rounding costs" not in verdict.planes([0.011], [0.01]).sentence
     assert "Rounding costs" not in verdict.planes([0.004], [0.001]).sentence  # too little to mention
+
+
+def test_an_error_may_be_the_micrographs_own() -> None:
+    assert "characterize" in verdict.planes([0.2, 0.2, 0.2]).sentence
+    assert "characterize" not in verdict.planes([0.001, 0.001, 0.001]).sentence
+    assert "characterize" not in verdict.planes([0.2]).sentence  # a single plane can have any micrograph's
     assert "rounding decides them" in verdict.decided(0.1).sentence
     assert "decides" not in verdict.decided(0.001).sentence
 

@@ -29,12 +29,15 @@ def test_from_the_command_line(directory: Path, capfd: pytest.CaptureFixture[str
     settings = ["micrograph.path=sem.png", "micrograph.pixel_size=0.5", "run.dir=look", "target.lags=20"]
     assert main(["characterize", *settings]) == 0
     out, err = capfd.readouterr()
-    assert out.splitlines() == [f"targets {directory / 'look'}"]
+    where, near = out.splitlines()
+    assert where == f"targets {directory / 'look'}"
+    assert near.startswith("nearest periodic volume, lags up to 16: E(s2) ")
     assert err == ""
     look = directory / "look"
     assert {path.name for path in look.iterdir()} == {
         "config.yaml",
         "environment.json",
+        "nearest.json",
         "s2_pymks.npy",
         "targets.npz",
         "targets.png",
@@ -46,6 +49,11 @@ def test_from_the_command_line(directory: Path, capfd: pytest.CaptureFixture[str
     statistics = np.load(look / "s2_pymks.npy", allow_pickle=False)
     assert statistics.shape == (1, 41, 41, 1)
     np.testing.assert_allclose(statistics[0, :, 20:, 0], wanted)
+    found = json.loads((look / "nearest.json").read_text())["1"]
+    assert found["lags"] == 16
+    # Along y, rows and columns of the same image are asked for.
+    assert found["bound"] > 0.01
+    assert f"no volume has less than {found['bound']:.2%}" in near
     assert yaml.safe_load((look / "config.yaml").read_text())["target"]["lags"] == 20
     assert "packages" in json.loads((look / "environment.json").read_text())
     with Image.open(look / "targets.png") as picture:

@@ -123,7 +123,10 @@ def planes(rounded: Sequence[float], relaxed: Sequence[float] = ()) -> Finding:
     before = sum(relaxed) / len(relaxed) if relaxed else mean
     if mean > _COSTLY * before and mean > _NOTICED:
         said += f" Rounding costs accuracy here: the relaxed field stands at {percent(before)}."
-    return Finding(S2.tone(worst), said, f"{S2}, in the worst direction.")
+    tone = S2.tone(worst)
+    if tone != "good" and len(rounded) > 1:
+        said += " mcrdist characterize tells how much of it no volume could avoid."
+    return Finding(tone, said, f"{S2}, in the worst direction.")
 
 
 def boundary(errors: Sequence[float]) -> Finding:

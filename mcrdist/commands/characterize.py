@@ -13,7 +13,8 @@ def run(overrides: Sequence[str]) -> int:
     """Characterise and say where the results are; return the exit status."""
     with together():
         config = characterize_from_mapping(compose("characterize", overrides))
-    from mcrdist.characterize import characterize
+    from mcrdist.characterize import characterize, in_words
 
-    say(f"targets {characterize(config)}")
+    path = characterize(config)
+    say("\n".join([f"targets {path}", *in_words(path)]))
     return 0

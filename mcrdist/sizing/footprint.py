@@ -155,7 +155,7 @@ def fit(work: Work) -> list[Buffer]:
     if work.start != "spectral":
         return []
     box = prod(min(BOX, n) for n in work.shape)
-    return [Buffer("fit of the spectrum", "gaussian.fit_spectrum", FIT * box, host=True)]
+    return [Buffer("fit of the spectrum", "spectrum.fit_spectrum", FIT * box, host=True)]
 
 
 def start(work: Work) -> list[Buffer]:
