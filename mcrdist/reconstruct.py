@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,7 +124,13 @@ class _Conductor:
         self.each(lambda: self._measure(grids[-1], targets))
         self.known = self.each(lambda: self._known(targets))
         if config.memory.budget is not None:
-            self.config, self._lanes = kept(config, len(targets.phases), self.workers.count, self.comm)
+            self.config, self._lanes = kept(
+                self._as_begun(config),
+                len(targets.phases),
+                self.workers.count,
+                self.comm,
+                settled=self.place.resuming,
+            )
         arrays = targets.arrays(self._measure(grids[-1], targets).targets)
         found = self.place.prepare(lambda path: self._fill(path, targets, arrays, grids), arrays)
         standing = None if found is None else found.numbers["standing"]
@@ -136,6 +143,16 @@ class _Conductor:
             self.comm.first(self._report)
         if not recorder.interrupted:
             self.place.finish()
+
+    def _as_begun(self, config: ReconstructConfig) -> ReconstructConfig:
+        """With the history that the run began with, if it goes on: torchrun starts it again with what it was given."""
+        if not self.place.resuming:
+            return config
+        stored = self.comm.first(lambda: Run.open(self.place.path).config["optimizer"])
+        optimizer = replace(
+            config.optimizer, history=stored["history"], history_dtype=stored["history_dtype"]
+        )
+        return replace(config, optimizer=optimizer)
 
     def _levels(self, targets: Targets) -> list[Level]:
         """The grids to solve on: the finest alone where nothing coarser can be started or described."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from interrupted import Stop, conduct, same
 from objectives import make
 from test_footprint import measured
 
@@ -159,3 +160,35 @@ def test_the_budget_is_kept(tmp_path: Path) -> None:
     assert 3 <= optimizer["history"] <= 5 and optimizer["history_dtype"] == "bfloat16"
     assert found["peak"] <= budget
     assert found["peak"] >= 0.8 * budget  # and not by asking for too little
+
+
+def test_a_run_that_goes_on_keeps_its_history() -> None:
+    begun = choose(HALVED, need(HALVED, 1) - 1, 1)
+    again = replace(begun, halving=False)
+    assert choose(again, 100 * GIB, 1, settled=True) == again
+    tight = choose(again, need(again, 1) - 1, 1, settled=True)
+    assert (tight.history, tight.history_itemsize) == (again.history, 2) and tight.together < again.together
+    with pytest.raises(mcrdist.InputError, match="with the history of 8 pairs that the run began with"):
+        choose(again, need(replace(again, lanes=1), 1) - 1, 1, settled=True)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_another_budget_changes_no_bit(
+    restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun with room for two pairs, and gone on with room for all; by torchrun, with what it was given at first."""
+
+    def chosen(work: Work, budget: int, processes: int, *, settled: bool = False) -> Work:
+        return work if settled or budget > GIB else replace(work, history=2)
+
+    monkeypatch.setattr("mcrdist.sizing.budget.choose", chosen)
+    wanted = conduct(tmp_path / "whole", memory={"budget": GIB})
+    with monkeypatch.context() as patch:
+        Stop(patch, 6)
+        assert conduct(tmp_path / "cut", memory={"budget": GIB}).summary["status"] == "interrupted"
+    if restarted:
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    more = {"resume": not restarted, "memory": {"budget": (1 if restarted else 64) * GIB}}
+    found = conduct(tmp_path / "cut", **more)
+    assert found.config["optimizer"]["history"] == 2
+    same(found, wanted)

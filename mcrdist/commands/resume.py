@@ -21,7 +21,7 @@ _FREE = (
     "runtime.threads",
     "runtime.timeout",
     "runtime.shared_memory",
-    "memory",
+    "memory",  # a run keeps the history that it began with
 )
 
 

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from math import prod
 
 import numpy as np
@@ -29,11 +30,12 @@ GIB = 2**30
 
 
 def kept(
-    config: ReconstructConfig, phases: int, threads: int, comm: Comm
+    config: ReconstructConfig, phases: int, threads: int, comm: Comm, *, settled: bool
 ) -> tuple[ReconstructConfig, int | None]:
     """Return `config` with a history that keeps to ``memory.budget``, and the blocks of slices at a time. Collective.
 
-    The first rank says in one line what was chosen.
+    The first rank says in one line what was chosen. Of a run that goes on the history is `settled`: another one would
+    end with other bits.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def kept(
     resident = int(comm.gather_rows(np.array([[psutil.Process().memory_info().rss]], dtype=np.float64)).max())
     work = work_of(config, phases, threads, comm, resident)
     try:
-        chosen = choose(work, budget, 1 if work.cuda else comm.local_size)
+        chosen = choose(work, budget, 1 if work.cuda else comm.local_size, settled=settled)
     except InputError as error:
         comm.agree(error)
         raise
@@ -91,7 +93,7 @@ def need(work: Work, processes: int) -> int:
     return processes * (work.libraries + SLACK + math.ceil(MARGIN * (held - work.libraries)))
 
 
-def choose(work: Work, budget: int, processes: int) -> Work:
+def choose(work: Work, budget: int, processes: int, *, settled: bool = False) -> Work:
     """Return `work` with the longest history and the most slices at a time that the budget has room for.
 
     Parameters
@@ -100,6 +102,8 @@ def choose(work: Work, budget: int, processes: int) -> Work:
         As it would be without a budget.
     budget : int
         Bytes, for `processes` ranks.
+    settled : bool
+        The history stays as it is.
 
     Raises
     ------
@@ -107,7 +111,8 @@ def choose(work: Work, budget: int, processes: int) -> Work:
         None fits; the message has the smallest budget that would do.
     """
     smallest = None
-    for candidate in _candidates(work):
+    candidates = _fewer_slices(work) if settled else _candidates(work)
+    for candidate in candidates:
         size = need(candidate, processes)
         if size <= budget:
             return candidate
@@ -115,8 +120,9 @@ def choose(work: Work, budget: int, processes: int) -> Work:
     assert smallest is not None
     enough = math.ceil(smallest / GIB * 100) / 100
     who = "1 process" if processes == 1 else f"{processes} processes"
+    on = f" with the history of {work.history} pairs that the run began with" if settled else ""
     raise InputError(
-        f"memory.budget: expected at least {enough:.2f}GiB for {'x'.join(map(str, work.shape))} voxels in {who}, "
+        f"memory.budget: expected at least {enough:.2f}GiB for {'x'.join(map(str, work.shape))} voxels in {who}{on}, "
         f"found {budget / GIB:.2f}GiB; give memory.budget={enough:.2f}GiB, a smaller volume, or more machines"
     )
 
@@ -130,11 +136,17 @@ def _candidates(work: Work) -> Iterator[Work]:
     enough = min(shortest, work.history)
     for history in range(work.history, enough - 1, -1):
         yield replace(work, history=history)
-    for lanes in range(work.together - 1, 0, -1):
-        yield replace(work, history=enough, lanes=lanes)
+    yield from islice(_fewer_slices(replace(work, history=enough)), 1, None)
     if work.optimizer == "lbfgsb":
         for history in range(enough - 1, 0, -1):
             yield replace(work, history=history, lanes=1)
+
+
+def _fewer_slices(work: Work) -> Iterator[Work]:
+    """With the history as it is, all slices at a time first."""
+    yield work
+    for lanes in range(work.together - 1, 0, -1):
+        yield replace(work, lanes=lanes)
 
 
 def told(work: Work, chosen: Work, budget: int, processes: int) -> str:
