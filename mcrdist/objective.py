@@ -101,7 +101,8 @@ class Objective:
     border : Border, optional
         Of the voxels that are given.
     lanes : int, optional
-        Blocks of `LANES` slices that are under way at a time; one a thread by default, and never more.
+        Blocks of `LANES` slices that are under way at a time; one a thread by default, and never more, on the rank
+        that has the fewest.
     """
 
     def __init__(
@@ -116,7 +117,9 @@ class Objective:
         border: Border | None = None,
         lanes: int | None = None,
     ) -> None:
-        self._lanes = min(lanes or workers.count, workers.count)
+        # Ranks take the same slices at a time, for they send each other's parts of them; their threads may be more.
+        own = min(lanes or workers.count, workers.count)
+        self._lanes = int(comm.gather_rows(np.array([[own]], dtype=np.float64)).min())
         self._border = border
         self.slab, self.phases, self.held = slab, phases, held
         self.fixed = fixed

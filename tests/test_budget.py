@@ -17,9 +17,10 @@ from objectives import make
 from test_footprint import measured
 
 import mcrdist
+from mcrdist.config import from_mapping
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.threads import Workers
-from mcrdist.sizing.budget import GIB, choose, need, told
+from mcrdist.sizing.budget import GIB, choose, kept, need, told
 from mcrdist.sizing.footprint import Work
 
 WORK = Work((256, 256, 256), threads=4, history=8)
@@ -126,10 +127,10 @@ def test_fewer_slices_at_a_time_change_no_bit(run_ranks: Any, lanes: int, ranks:
     np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), gradient)
 
 
-def evaluate(lanes: int | None) -> tuple[float, Any]:
-    """Loss and gradient of a fixed field by two threads."""
-    with Comm.start("cpu") as comm:
-        workers = Workers(2)
+def evaluate(lanes: int | None, apart: bool = False) -> tuple[float, Any]:
+    """Loss and gradient of a fixed field by two threads; `apart`, of ranks that send, and the others have one."""
+    with Comm.start("cpu", shared_memory=not apart) as comm:
+        workers = Workers(1 if apart and comm.rank else 2)
         objective = make((19, 34, 50), comm, workers, dtype=torch.float32, lanes=lanes)
         slab = objective.slab
         values = np.random.default_rng(0).random(slab.shape, dtype=np.float32)
@@ -192,3 +193,39 @@ def test_another_budget_changes_no_bit(
     found = conduct(tmp_path / "cut", **more)
     assert found.config["optimizer"]["history"] == 2
     same(found, wanted)
+
+
+def test_ranks_with_different_threads_take_the_same_slices(run_ranks: Any) -> None:
+    ((loss, gradient), *_) = run_ranks(evaluate, 1, None)
+    parts = run_ranks(evaluate, 2, None, True)
+    assert all(other == loss for other, _ in parts)
+    np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), gradient)
+
+
+def test_ranks_with_different_threads_choose_alike(run_ranks: Any) -> None:
+    """By themselves they would not, for any of the budgets between the first and the last that is refused."""
+    budgets = [int(gib * GIB) for gib in np.arange(1.2, 4, 0.05)]
+    one, other = run_ranks(choices, 2, budgets)
+    assert one == other
+    assert one[0] is None and one[-1] is not None and len(set(one)) > 3
+
+
+def choices(budgets: list[int]) -> list[tuple[int, str | None, int | None] | None]:
+    """What the second rank, which has fewer threads, and the first one choose together."""
+    found: list[tuple[int, str | None, int | None] | None] = []
+    with Comm.start("cpu") as comm:
+        for budget in budgets:
+            config = from_mapping(
+                {
+                    "micrograph": {"path": "synthetic:gaussian"},
+                    "volume": {"size": 256},
+                    "memory": {"budget": budget},
+                }
+            )
+            try:
+                kept_to, lanes = kept(config, 1, 2 if comm.rank else 8, comm, settled=False)
+            except mcrdist.InputError:
+                found.append(None)
+            else:
+                found.append((kept_to.optimizer.history, kept_to.optimizer.history_dtype, lanes))
+    return found

@@ -47,16 +47,31 @@ def kept(
     comm.agree(_not_counted(config))
     resident = int(comm.gather_rows(np.array([[psutil.Process().memory_info().rss]], dtype=np.float64)).max())
     work = work_of(config, phases, threads, comm, resident)
-    try:
-        chosen = choose(work, budget, 1 if work.cuda else comm.local_size, settled=settled)
-    except InputError as error:
-        comm.agree(error)
-        raise
+    processes = 1 if work.cuda else comm.local_size
+    chosen = _together(_chosen(work, budget, processes, settled, comm), comm)
     if comm.rank == 0:
-        print(told(work, chosen, budget, 1 if work.cuda else comm.local_size), file=sys.stderr, flush=True)
+        print(told(work, chosen, budget, processes), file=sys.stderr, flush=True)
     dtype = "bfloat16" if chosen.history_itemsize < work.itemsize else config.optimizer.history_dtype
     optimizer = replace(config.optimizer, history=chosen.history, history_dtype=dtype)
     return replace(config, optimizer=optimizer), chosen.lanes
+
+
+def _chosen(work: Work, budget: int, processes: int, settled: bool, comm: Comm) -> Work:
+    """As `choose`; all ranks raise if one has to."""
+    error = None
+    try:
+        work = choose(work, budget, processes, settled=settled)
+    except InputError as problem:
+        error = problem
+    comm.agree(error)
+    return work
+
+
+def _together(chosen: Work, comm: Comm) -> Work:
+    """What every rank has room for: machines may differ in processes and threads, and then in what they choose."""
+    own = [chosen.history, chosen.history_itemsize, chosen.together]
+    history, itemsize, lanes = comm.gather_rows(np.array([own], dtype=np.float64)).min(0).astype(int).tolist()
+    return replace(chosen, history=history, history_itemsize=itemsize, lanes=lanes)
 
 
 def work_of(config: ReconstructConfig, phases: int, threads: int, comm: Comm, resident: int) -> Work:
