@@ -51,7 +51,7 @@ def terms(
     values: Mapping[str, NDArray[np.float64]], grid: SliceGrid, lags: int, smoothing: float
 ) -> tuple[Term, ...]:
     found = [d.term(values, WEIGHTS[d.name], grid) for d in descriptors(grid.shape, lags, smoothing)]
-    return (*found, GreynessTerm(float(values["volume_fraction"][0]), WEIGHTS["greyness"]))
+    return (*found, GreynessTerm(float(values["volume_fraction"][0]), WEIGHTS["greyness"], grid))
 
 
 def make(

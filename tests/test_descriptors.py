@@ -170,6 +170,15 @@ def fraction_term(target: float, weight: float = 1.0) -> VolumeFractionTerm:
     return VolumeFractionTerm(target_of(target), weight, SliceGrid((1, 1), torch.float64))
 
 
+def greyness_term(fraction: float, weight: float) -> GreynessTerm:
+    return GreynessTerm(fraction, weight, SliceGrid((1, 1), torch.float64))
+
+
+def riding(s2: TwoPointTerm) -> TwoPointTerm:
+    s2.riders = (variation_term(0.6, 0.3, math.inf), fraction_term(0.3, 0.8), greyness_term(0.3, 0.2))
+    return s2
+
+
 def all_of(slices: Tensor) -> range:
     return range(len(slices))
 
@@ -188,7 +197,8 @@ TERMS: dict[str, Callable[[tuple[int, int]], Term]] = {
     "variation, hardly smoothed": lambda shape: variation_term(0.5, 0.7, 0.01),
     "variation, squared": lambda shape: variation_term(0.5, 0.7, math.inf),
     "volume fraction": lambda shape: fraction_term(0.3, 0.7),
-    "greyness": lambda shape: GreynessTerm(0.3, 0.7),
+    "greyness": lambda shape: greyness_term(0.3, 0.7),
+    "riding on s2": lambda shape: riding(s2_term(shape, 2)),
 }
 
 
@@ -201,8 +211,10 @@ def test_gradient_is_that_of_finite_differences(name: str, shape: tuple[int, int
     share = 0.25
 
     def loss(values: NDArray[np.float64]) -> float:
-        error = term.accumulate(laid_out(values, layout), None, share, range(3))
-        return share * float(term.loss(error.numpy()).sum())
+        errors = term.accumulate(laid_out(values, layout), None, share, range(3)).view(3, -1).numpy().T
+        return share * sum(
+            float(part.loss(error).sum()) for part, error in zip(term.parts, errors, strict=True)
+        )
 
     before = random(3, *shape, seed=5)
     gradient = laid_out(before, layout).clone()
@@ -258,9 +270,9 @@ def test_smoothing_does_not_show_on_two_phases(smoothing: float) -> None:
 
 def test_greyness_is_nothing_on_two_phases() -> None:
     slices = torch.from_numpy((random(3, 8, 9) < 0.4).astype(float))
-    assert torch.all(GreynessTerm(0.4, 1.0).accumulate(slices, None, 1.0, all_of(slices)) == 0)
+    assert torch.all(greyness_term(0.4, 1.0).accumulate(slices, None, 1.0, all_of(slices)) == 0)
     mixed = torch.full((1, 8, 9), 0.4, dtype=torch.float64)
-    assert float(GreynessTerm(0.4, 1.0).accumulate(mixed, None, 1.0, range(1))[0]) == pytest.approx(1.0)
+    assert float(greyness_term(0.4, 1.0).accumulate(mixed, None, 1.0, range(1))[0]) == pytest.approx(1.0)
 
 
 # ------------------------------------------------------------------------------------------------ flips
@@ -336,7 +348,8 @@ def test_bits_do_not_depend_on_how_many_slices_come_at_once(
         variation_term(0.5, 1.0, math.inf),
         variation_term(0.5, 1.0, 0.0),
         fraction_term(0.3),
-        GreynessTerm(0.3, 0.5),
+        greyness_term(0.3, 0.5),
+        riding(s2_term(shape, lags, torch.float32)),
     ]
 
     def evaluate(start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -350,18 +363,19 @@ def test_bits_do_not_depend_on_how_many_slices_come_at_once(
         else:
             view = part.clone()
         gradient = torch.zeros_like(view)
-        errors = torch.stack([term.accumulate(view, gradient, 0.01, all_of(view)) for term in terms])
-        return errors[:, : len(part)], gradient[: len(part)].contiguous()
+        errors = torch.column_stack([term.accumulate(view, gradient, 0.01, all_of(view)) for term in terms])
+        return errors[: len(part)], gradient[: len(part)].contiguous()
 
     def in_pieces(size: int) -> tuple[Tensor, Tensor]:
         parts = [evaluate(start, min(start + size, count)) for start in range(0, count, size)]
-        return torch.cat([errors for errors, _ in parts], 1), torch.cat([gradient for _, gradient in parts])
+        return torch.cat([errors for errors, _ in parts]), torch.cat([gradient for _, gradient in parts])
 
     errors, gradient = in_pieces(lanes)
     for size in (1, 2, 3, 5, 7, 8, 11, *(() if layout == 2 else (23,))):
         again, gradient_again = in_pieces(size)
-        for term, one, other in zip(terms, errors, again, strict=True):
-            assert torch.equal(one, other), (term.name, size)
+        names = [part.name for term in terms for part in term.parts]
+        for name, one, other in zip(names, errors.T, again.T, strict=True):
+            assert torch.equal(one, other), (name, size)
         assert torch.equal(gradient, gradient_again), size
 
 
@@ -414,20 +428,36 @@ def test_a_chessboard_of_pixels_varies_most() -> None:
     assert variation(image[None], False)[0] == 2.0
 
 
+@pytest.mark.parametrize("layout", [0, 1, 2])
 @pytest.mark.parametrize("shape", [(8, 9), (12, 12)])
-def test_variation_that_rides_on_s2_is_the_variation(shape: tuple[int, int]) -> None:
+def test_what_rides_on_s2_is_what_it_is_alone(shape: tuple[int, int], layout: int) -> None:
     rng = np.random.default_rng(4)
-    slices = torch.from_numpy(rng.random((3, *shape)))
-    target = two_point(rng.random((1, *shape)), 3, True)
-    window = LagWindow(shape, 3, torch.float64, torch.device("cpu"))
-    together = TwoPointTerm(target, target_of(0.4), 0.7, window, variation_term(0.6, 0.3, math.inf))
-    apart = [TwoPointTerm(target, target_of(0.4), 0.7, window), variation_term(0.6, 0.3, math.inf)]
+    slices = torch.from_numpy(rng.random((3, *shape))).movedim(0, layout).contiguous().movedim(layout, 0)
+    together = riding(s2_term(shape, 3))
+    apart = [s2_term(shape, 3), *together.riders]
     ours, theirs = torch.zeros_like(slices), torch.zeros_like(slices)
     errors = together.accumulate(slices, ours, 0.01, range(3))
     separate = [term.accumulate(slices, theirs, 0.01, range(3)) for term in apart]
-    assert [part.name for part in together.parts] == ["s2", "variation"]
-    torch.testing.assert_close(errors, torch.stack(separate, dim=1), rtol=1e-12, atol=1e-14)
+    assert [part.name for part in together.parts] == ["s2", "variation", "volume_fraction", "greyness"]
+    torch.testing.assert_close(errors, torch.stack(separate, dim=1), rtol=1e-11, atol=1e-13)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-16)
+    torch.testing.assert_close(errors, together.accumulate(slices, None, 0.01, range(3)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("grey", [0.5, 0.01, 0.0])
+def test_what_rides_on_s2_in_single_precision_has_six_digits(grey: float) -> None:
+    """Also the greyness of slices that have hardly any, which is a difference."""
+    rng = np.random.default_rng(6)
+    values = (rng.random((4, 96, 96)) < 0.3).astype(np.float32)
+    values[rng.random(values.shape) < grey] = 0.5
+    slices = torch.from_numpy(values)
+    together = riding(s2_term((96, 96), 16, torch.float32))
+    ours, theirs = torch.zeros_like(slices), torch.zeros(slices.shape, dtype=torch.float64)
+    errors = together.accumulate(slices, ours, 0.01, range(4))[:, 1:]
+    exact = [term.accumulate(slices.double(), theirs, 0.01, range(4)) for term in together.riders]
+    torch.testing.assert_close(errors, torch.stack(exact, dim=1), rtol=1e-6, atol=3e-6)
+    s2_term((96, 96), 16).accumulate(slices.double(), theirs, 0.01, range(4))
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
 
 
 @pytest.mark.parametrize("shape", [(8, 10), (7, 9), (2, 4), (9, 6)])

@@ -38,7 +38,7 @@ def term(mode: Mode, smoothing: float) -> VariationTerm:
 def riding(mode: Mode) -> TwoPointTerm:
     window = LagWindow(GRID.shape, 3, GRID.dtype, GRID.device)
     target = two_point(np.random.default_rng(2).random((1, 12, 12)), 3, True)
-    return TwoPointTerm(target, np.array([0.5]), 0.0, window, term(mode, math.inf))
+    return TwoPointTerm(target, np.array([0.5]), 0.0, window, [term(mode, math.inf)])
 
 
 def loss(of: VariationTerm | TwoPointTerm, slices: Tensor) -> float:

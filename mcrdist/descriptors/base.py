@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -213,3 +214,18 @@ class Term(ABC):
         """
         del shape, share
         return np.zeros_like(error)
+
+
+class Rider(Term):
+    """A term of one number that the two-point correlation of a slice has in it, and so costs nothing beside that.
+
+    The number is ``a S2(0) + b S2(e1) + c S2(e2) + d φ`` of ``follows = (a, b, c, d)``: e1 and e2 are one pixel along
+    the first and the second in-plane axis, φ is the mean. Where S2 is not asked for, `accumulate` does without.
+    """
+
+    follows: ClassVar[tuple[float, float, float, float]]
+    targets: Targets
+
+    @abstractmethod
+    def slope(self, error: Tensor, at: range) -> Tensor:
+        """d loss / d error of the slices `at`, (S,) float64."""

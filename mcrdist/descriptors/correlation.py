@@ -7,7 +7,7 @@ second; the other half follows from S2(−r) = S2(r).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.fft
@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.descriptors.aligned import bmm
-from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, slice_sums
+from mcrdist.descriptors.base import Descriptor, Floats, Rider, SliceGrid, Targets, Term, slice_sums
 from mcrdist.descriptors.fft import fold, irfft2, memory_order, rfft2, unfold_
-from mcrdist.descriptors.variation import VariationTerm
 
 
 def two_point(slices: NDArray[np.float64], lags: int, periodic: bool) -> NDArray[np.float64]:
@@ -171,9 +170,9 @@ class TwoPointTerm(Term):
         Volume fractions that belong to it, S2(0).
     weight : float
     window : LagWindow
-    variation : VariationTerm, optional
-        The variation with infinite smoothing, which rides along at no cost: the mean square of the steps along
-        an axis is 2 S2(0) − 2 S2(one pixel).
+    riders : sequence of Rider
+        What else is asked of the slices and is known with S2: variation (of infinite smoothing), volume fraction,
+        greyness.
     """
 
     name = "s2"
@@ -184,12 +183,11 @@ class TwoPointTerm(Term):
         fraction: Floats,
         weight: float,
         window: LagWindow,
-        variation: VariationTerm | None = None,
+        riders: Sequence[Rider] = (),
     ) -> None:
-        assert variation is None or math.isinf(variation.smoothing)
         self.weight = weight
         self.window = window
-        self.variation = variation
+        self.riders = tuple(riders)
         self.targets = Targets(target, SliceGrid(window.shape, window.dtype, window.device))
         self.norm = float(np.linalg.norm(target, axis=(1, 2)).mean())
         # S2 of the other phase is S2 − 2φ + 1. Relative to the smaller of the two, the error means the same
@@ -199,7 +197,7 @@ class TwoPointTerm(Term):
 
     @property
     def parts(self) -> tuple[Term, ...]:
-        return (self,) if self.variation is None else (self, self.variation)
+        return (self, *self.riders)
 
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
         if gradient is None:
@@ -210,34 +208,48 @@ class TwoPointTerm(Term):
 
     def evaluate(self, slices: Tensor, share: float, at: range) -> tuple[Tensor, Tensor]:
         spectrum = rfft2(slices)
-        errors, residual = self._errors(spectrum, share, at)
+        errors, residual, mean = self._errors(spectrum, share, at)
         filtered = self.window.filter_(spectrum, residual)
+        if self.riders:  # what is the same for all pixels is the frequency zero
+            filtered[:, 0, 0] += mean
         return errors, irfft2(filtered, self.window.shape)
 
-    def _errors(self, spectrum: Tensor, share: float, at: range) -> tuple[Tensor, Tensor]:
-        """Errors of all parts, and d loss / d S2 on the window times the 2/N that the adjoint brings."""
+    def _errors(self, spectrum: Tensor, share: float, at: range) -> tuple[Tensor, Tensor, Tensor]:
+        """Errors of all parts, d loss / d S2 on the window times the 2/N that the adjoint brings, and d loss / d φ."""
         s2 = self.window.crop(spectrum)
         residual = s2 - self.targets.of(at)
         error = slice_sums(residual.to(torch.float64).square()).sqrt_() / self.scale
         adjoint = 2.0 / self.window.pixels
         residual *= 2.0 * self.weight * share / self.scale**2 * adjoint
-        if self.variation is not None:
-            steps = self._ride(s2, residual, self.variation, share * adjoint, at)
-            error = torch.stack([error, steps], dim=1)
-        return error, residual
+        mean = torch.zeros(len(s2), dtype=residual.dtype, device=residual.device)
+        if not self.riders:
+            return error, residual, mean
+        fraction = spectrum[:, 0, 0].real / self.window.pixels
+        errors = [error]
+        for rider in self.riders:
+            errors.append(self._ride(rider, s2, fraction, at))
+            slope = rider.slope(errors[-1], at) * (share / rider.scale)
+            *near, constant = rider.follows
+            for factor, (row, column) in zip(near, self._near, strict=True):
+                if factor:
+                    residual[:, row, column] += (slope * (factor * adjoint)).to(residual.dtype)
+            mean += (slope * constant).to(mean.dtype)
+        return torch.stack(errors, dim=1), residual, mean
 
-    def _ride(
-        self, s2: Tensor, residual: Tensor, variation: VariationTerm, share: float, at: range
-    ) -> Tensor:
-        """Errors of the mean squared steps; adds their part to what goes through the adjoint."""
+    @property
+    def _near(self) -> tuple[tuple[int, int], ...]:
+        """Where the window has the lags 0, e1 and e2."""
         origin = self.window.lags
-        total = 4.0 * s2[:, origin, 0] - 2.0 * s2[:, origin, 1] - 2.0 * s2[:, origin + 1, 0]
-        error = (total.to(torch.float64) - variation.targets.of(at)) / variation.scale
-        slope = (variation.slope(error, at) * (share / variation.scale)).to(residual.dtype)
-        residual[:, origin, 0] += 4.0 * slope
-        residual[:, origin, 1] -= 2.0 * slope
-        residual[:, origin + 1, 0] -= 2.0 * slope
-        return error
+        return (origin, 0), (origin + 1, 0), (origin, 1)
+
+    def _ride(self, rider: Rider, s2: Tensor, fraction: Tensor, at: range) -> Tensor:
+        """The error of a rider (S,), in double precision: of differences of numbers that are nearly the same."""
+        values = [s2[:, row, column] for row, column in self._near] + [fraction]
+        total = torch.zeros(len(s2), dtype=torch.float64, device=s2.device)
+        for factor, value in zip(rider.follows, values, strict=True):
+            if factor:
+                total += factor * value.to(torch.float64)
+        return (total - rider.targets.of(at)) / rider.scale
 
 
 class TwoPointCorrelation(Descriptor):

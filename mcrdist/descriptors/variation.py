@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, slice_sums
+from mcrdist.descriptors.base import Descriptor, Floats, Rider, SliceGrid, Targets, slice_sums
 
 #: What is asked of the variation: the target as nearly as the other descriptors allow (Eq. 9), as little as they
 #: allow (Eq. 7, Bostanabad 2020), or the target itself, as a constraint (footnote 7).
@@ -52,7 +52,7 @@ def _lengths(steps: NDArray[np.float64], smoothing: float) -> NDArray[np.float64
     return np.asarray((root - smoothing) / (math.sqrt(1.0 + smoothing**2) - smoothing))
 
 
-class VariationTerm(Term):
+class VariationTerm(Rider):
     """The variation of every slice.
 
     With e the relative error of a slice, its part of the loss is ``weight e²`` when the variation is matched
@@ -61,7 +61,8 @@ class VariationTerm(Term):
 
     The absolute value has a kink at every pair of equal voxels, on which a quasi-Newton method stalls. It is
     replaced by c (√(d² + ε²) − ε), c such that the value is exact for differences of 0 and 1: on two phases
-    this is Eq. 5 for any ε, while grey steps count less the larger ε is, up to d² for ε → ∞.
+    this is Eq. 5 for any ε, while grey steps count less the larger ε is, up to d² for ε → ∞. That is what follows
+    from S2: the mean square of the steps along an axis is 2 S2(0) − 2 S2(one pixel).
 
     Parameters
     ----------
@@ -74,6 +75,7 @@ class VariationTerm(Term):
     """
 
     name = "variation"
+    follows = (4.0, -2.0, -2.0, 0.0)
 
     def __init__(
         self, target: Floats, weight: float, smoothing: float, grid: SliceGrid, mode: Mode = "match"
@@ -107,7 +109,6 @@ class VariationTerm(Term):
         return np.zeros_like(error) if self.mode == "minimize" else self.loss(error)
 
     def slope(self, error: Tensor, at: range) -> Tensor:
-        """d loss / d error of the slices `at`, (S,) float64."""
         if self.mode == "minimize":
             return torch.full_like(error, self.weight)
         return error * (2.0 * self.weight) + self._on_device.of(at)

@@ -9,16 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcrdist.descriptors.base import Descriptor, Floats, SliceGrid, Targets, Term, slice_sums
+from mcrdist.descriptors.base import Descriptor, Floats, Rider, SliceGrid, Targets, slice_sums
 
 
-class VolumeFractionTerm(Term):
+class VolumeFractionTerm(Rider):
     """The area fraction of the phase on every slice.
 
     Errors are relative to the rarer phase: one that fills 3 % of the micrograph must be as right as the rest.
     """
 
     name = "volume_fraction"
+    follows = (0.0, 0.0, 0.0, 1.0)
 
     def __init__(self, target: Floats, weight: float, grid: SliceGrid) -> None:
         self.targets = Targets(target, grid, torch.float64)
@@ -30,12 +31,16 @@ class VolumeFractionTerm(Term):
         pixels = slices.shape[1] * slices.shape[2]
         error = (slice_sums(slices) / pixels - self.targets.of(at)) / self.scale
         if gradient is not None:
-            slope = error * (2.0 * self.weight * share / (self.scale * pixels))
+            slope = self.slope(error, at) * (share / (self.scale * pixels))
             gradient += slope.to(gradient.dtype)[:, None, None]
         return error
 
+    def slope(self, error: Tensor, at: range) -> Tensor:
+        del at
+        return error * (2.0 * self.weight)
 
-class GreynessTerm(Term):
+
+class GreynessTerm(Rider):
     """How far a slice is from two phases: the mean of x (1 − x), relative to that of the mixed slice.
 
     Not a descriptor of the material but the condition that a voxel belongs to one phase. Its part of the loss
@@ -44,9 +49,11 @@ class GreynessTerm(Term):
     """
 
     name = "greyness"
+    follows = (-1.0, 0.0, 0.0, 1.0)
 
-    def __init__(self, fraction: float, weight: float = 0.0) -> None:
+    def __init__(self, fraction: float, weight: float, grid: SliceGrid) -> None:
         self.weight = weight
+        self.targets = Targets(np.zeros(1), grid, torch.float64)
         self.scale = self.norm = fraction * (1.0 - fraction)
 
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
@@ -56,6 +63,10 @@ class GreynessTerm(Term):
             slope = self.weight * share / (self.scale * pixels)
             gradient.add_(slices, alpha=-2.0 * slope).add_(slope)
         return error
+
+    def slope(self, error: Tensor, at: range) -> Tensor:
+        del at
+        return torch.full_like(error, self.weight)
 
     def loss(self, error: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.weight * error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 from torch import Tensor
 
 from mcrdist.conditioning.border import Border
 from mcrdist.conditioning.known import Given
-from mcrdist.descriptors.base import SliceGrid, Term
+from mcrdist.descriptors.base import Rider, SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
 from mcrdist.descriptors.variation import VariationTerm
 from mcrdist.descriptors.volume_fraction import GreynessTerm
@@ -163,6 +164,7 @@ class Grid:
     ) -> list[Term]:
         terms: list[Term] = []
         s2: TwoPointTerm | None = None
+        riders: list[Rider] = []
         for chosen in selection.single:
             if not (chosen.weight or report):
                 continue
@@ -173,12 +175,21 @@ class Grid:
                 if s2 is not None:
                     # A rare phase makes the errors of S2 loom larger: keep the two in step.
                     term.weight *= s2.norm / s2.scale
-                    if math.isinf(smoothing):
-                        s2.variation = term
-                        continue
+            if s2 is not None and _rides(term, report):
+                riders.append(term)
+                continue
             if isinstance(term, TwoPointTerm) and s2 is None:
                 s2 = term
             terms.append(term)
         if greyness is not None:
-            terms.append(GreynessTerm(target.fraction, greyness))
+            (terms if s2 is None else riders).append(GreynessTerm(target.fraction, greyness, grid))
+        if s2 is not None:
+            s2.riders = tuple(riders)
         return terms
+
+
+def _rides(term: Term, report: bool) -> TypeGuard[Rider]:
+    """Whether S2 knows the term. In reports the volume fraction is counted: it is told to many digits."""
+    if isinstance(term, VariationTerm):
+        return math.isinf(term.smoothing)
+    return isinstance(term, Rider) and not report
