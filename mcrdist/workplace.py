@@ -18,10 +18,10 @@ from mcrdist.checkpoints import DIRECTORY, Checkpoints
 from mcrdist.config import ReconstructConfig
 from mcrdist.errors import InputError
 from mcrdist.parallel.comm import Comm
-from mcrdist.store import checksums, disk
+from mcrdist.store import checksums, disk, leftovers
 from mcrdist.store.checksums import CHECKSUMS
 from mcrdist.store.generation import Generation, Generations
-from mcrdist.store.lock import LOCK, Lock
+from mcrdist.store.lock import Lock
 from mcrdist.store.place import write_atomically, writing
 from mcrdist.store.run import CONFIG, METRICS, REQUEUE, VOLUME, Run, RunDirectory
 from mcrdist.store.volume import VolumeWriter
@@ -91,30 +91,17 @@ class Workplace:
     def _fill(self, fill: Callable[[Path], None]) -> None:
         RunDirectory.claim(self.path)
         self._lock = self._lock or Lock(self.path)
-        self._tidy()
+        leftovers.tidy(self.path)
         fill(self.path)
         checksums.seal(self.path, finished=False)
 
-    def _tidy(self) -> None:
-        """Remove what a kill left half written: our own files, and those of the library that writes the volume."""
-        with writing(self.path):
-            for path in (*self.path.glob(".*.tmp"), *(self.path / VOLUME).rglob("*.partial")):
-                path.unlink(missing_ok=True)
-
     def _reopen(self, fill: Callable[[Path], None], targets: Mapping[str, Any]) -> None:
         run = RunDirectory(self.path)
-        generations = Generations(self.path / DIRECTORY)
-        with writing(self.path):
-            self._tidy()
-            generations.tidy()
-            if not (self.path / CHECKSUMS).exists() and not generations.list():
-                # Killed while it got ready: there is nothing yet to go on with.
-                for path in self.path.iterdir():
-                    if path.name != LOCK:
-                        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-                fill(self.path)
-                checksums.seal(self.path, finished=False)
-                return
+        if not (self.path / CHECKSUMS).exists():
+            # Killed while it got ready: there is nothing yet to go on with.
+            leftovers.clear(self.path)
+            self._fill(fill)
+            return
         damages = checksums.damages(self.path)
         if damages:
             raise InputError(
@@ -122,6 +109,9 @@ class Workplace:
                 + (f" ({len(damages)} files are damaged)" if len(damages) > 1 else "")
             )
         _check_targets(run.targets, Run.open(self.path).targets, targets)
+        leftovers.tidy(self.path)
+        with writing(self.path):
+            Generations(self.path / DIRECTORY).tidy()
         VolumeWriter.open(run.volume).mark(complete=False)
         (self.path / REQUEUE).unlink(missing_ok=True)
 

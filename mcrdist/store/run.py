@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from mcrdist.errors import UNREADABLE, InputError
 from mcrdist.store import disk
-from mcrdist.store.checksums import checksum
+from mcrdist.store.checksums import CHECKSUMS, checksum
 from mcrdist.store.lock import LOCK, check
 from mcrdist.store.place import write_atomically, writing
 from mcrdist.store.volume import Volume
@@ -41,6 +42,13 @@ ANALYSIS = "analysis"
 FIGURES = "figures"
 #: In the directory that holds the run directories of a sweep.
 SWEEP = "sweep.json"
+
+#: What a kill leaves half written, by the names that `write_atomically` gives; and the word of a process that lost
+#: another, as `mcrdist.parallel.meeting` calls it.
+_WRITTEN = (CONFIG, ENVIRONMENT, TARGETS, SUMMARY, REPORT, CHECKSUMS, REQUEUE)
+_HALF_WRITTEN = re.compile(
+    rf"\.((?:{'|'.join(map(re.escape, _WRITTEN))})\.\d+|[0-9a-f]{{32}}\.lost)\.tmp", re.ASCII
+)
 
 _PACKAGES = (
     "torch",
@@ -223,7 +231,12 @@ class RunDirectory:
 
 def _harmless(name: str) -> bool:
     """Whether a file of this name may lie in an empty directory: a lock, or what a kill left half written."""
-    return name == LOCK or (name.startswith(".") and name.endswith(".tmp"))
+    return name == LOCK or is_half_written(name)
+
+
+def is_half_written(name: str) -> bool:
+    """Whether a file in a run directory is one of ours that a kill has left before it had its name."""
+    return _HALF_WRITTEN.fullmatch(name) is not None
 
 
 class Run:
