@@ -187,8 +187,9 @@ def test_torchruns_restart_leaves_a_folder_of_somebody_else_alone(
             == 2
         )
         told = capsys.readouterr().err
-        assert told.startswith("mcrdist: error: ") and told.count("\n") == 1 and str(place) in told
-    assert set(contents(place)) == {"config.yaml", "thesis.txt", "data/raw.bin"}
+        assert told.startswith("mcrdist: error: run.dir: ") and told.count("\n") == 1 and str(place) in told
+    found = {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file()}
+    assert found == dict.fromkeys(("config.yaml", "thesis.txt", "data/raw.bin", "lock"), "learning_rate: 3")
 
 
 def test_half_written_files_are_known_by_name(tmp_path: Path) -> None:
