@@ -22,7 +22,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mcrdist.errors import UNREADABLE, InputError
+from mcrdist.errors import InputError
+from mcrdist.npzfile import load_npz
 from mcrdist.store import disk
 from mcrdist.store.checksums import CHECKSUMS, checksum
 from mcrdist.store.lock import LOCK, check
@@ -346,18 +347,3 @@ class Run:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: expected JSON ({error})") from error
         return data if isinstance(data, dict) else {}
-
-
-def load_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an npz file; objects are refused, since reading them would run code.
-
-    Raises
-    ------
-    InputError
-        The file is none, is damaged, or holds objects.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except UNREADABLE as error:
-        raise InputError(f"{path}: expected NumPy arrays in an .npz file ({error})") from error
