@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcrdist.begun import as_begun
 from mcrdist.checkpoints import Saved
 from mcrdist.conditioning.known import Given, Known, read_known
 from mcrdist.config import ReconstructConfig, to_mapping
@@ -125,7 +125,7 @@ class _Conductor:
         self.known = self.each(lambda: self._known(targets))
         if config.memory.budget is not None:
             self.config, self._lanes = kept(
-                self._as_begun(config),
+                config if self.place.begun is None else as_begun(config, self.place.begun),
                 len(targets.phases),
                 self.workers.count,
                 self.comm,
@@ -143,16 +143,6 @@ class _Conductor:
             self.comm.first(self._report)
         if not recorder.interrupted:
             self.place.finish()
-
-    def _as_begun(self, config: ReconstructConfig) -> ReconstructConfig:
-        """With the history that the run began with, if it goes on: torchrun starts it again with what it was given."""
-        if not self.place.resuming:
-            return config
-        stored = self.comm.first(lambda: Run.open(self.place.path).config["optimizer"])
-        optimizer = replace(
-            config.optimizer, history=stored["history"], history_dtype=stored["history_dtype"]
-        )
-        return replace(config, optimizer=optimizer)
 
     def _levels(self, targets: Targets) -> list[Level]:
         """The grids to solve on: the finest alone where nothing coarser can be started or described."""

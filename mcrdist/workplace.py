@@ -14,14 +14,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mcrdist import begun
 from mcrdist.checkpoints import DIRECTORY, Checkpoints
 from mcrdist.config import ReconstructConfig
 from mcrdist.errors import InputError
 from mcrdist.parallel.comm import Comm
-from mcrdist.store import checksums, disk
+from mcrdist.store import checksums, disk, leftovers
 from mcrdist.store.checksums import CHECKSUMS
 from mcrdist.store.generation import Generation, Generations
-from mcrdist.store.lock import LOCK, Lock
+from mcrdist.store.lock import Lock
 from mcrdist.store.place import write_atomically, writing
 from mcrdist.store.run import CONFIG, METRICS, REQUEUE, VOLUME, Run, RunDirectory
 from mcrdist.store.volume import VolumeWriter
@@ -41,15 +42,18 @@ class Workplace:
     Attributes
     ----------
     path : Path
+    begun : ReconstructConfig or None
+        The settings that the run to go on with has stored.
     resuming : bool
-        Whether there is a run to go on with.
+        Whether there is one.
     finished : bool
         Whether it has come to its end already.
 
     Raises
     ------
     InputError
-        Another job is at work there, or something else is there that must not be overwritten.
+        Another job is at work there, the run there has other settings, or something else is there that must not be
+        overwritten.
     """
 
     def __init__(self, config: ReconstructConfig, comm: Comm) -> None:
@@ -57,18 +61,25 @@ class Workplace:
         self._lock: Lock | None = None
         # Of several machines, those whose ranks did not fail themselves do not count it.
         restarted = comm.any(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
-        self.path, self.resuming, self.finished = comm.first(lambda: self._find(config, restarted))
+        self.path, self.begun, self.finished = comm.first(lambda: self._find(config, restarted))
+        self.resuming = self.begun is not None
         comm.board = self.path
         self.checkpoints = Checkpoints(self.path, comm)
 
-    def _find(self, config: ReconstructConfig, restarted: bool) -> tuple[Path, bool, bool]:
+    def _find(
+        self, config: ReconstructConfig, restarted: bool
+    ) -> tuple[Path, ReconstructConfig | None, bool]:
         where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
         path = Path(where).expanduser().absolute()
         if not (config.resume or restarted) or not (path / CONFIG).is_file():
-            return path, False, False
+            return path, None, False
+        # Before the lock: what is not this run's stays as it is. torchrun's restarts know its directory's name alone.
+        checksums.require(path, CONFIG)
+        found = begun.read(Run.open(path).config, path)
+        begun.check(path, found, begun.as_begun(config, found), "give the same, or choose another run.dir")
         with writing(path):
             self._lock = Lock(path)
-        return path, True, checksums.is_finished(path) if (path / CHECKSUMS).exists() else False
+        return path, found, checksums.is_finished(path) if (path / CHECKSUMS).exists() else False
 
     def prepare(self, fill: Callable[[Path], None], targets: Mapping[str, Any]) -> Generation | None:
         """Make the directory, or see to it that what is in it is that of the same run; every rank calls this.
@@ -91,30 +102,17 @@ class Workplace:
     def _fill(self, fill: Callable[[Path], None]) -> None:
         RunDirectory.claim(self.path)
         self._lock = self._lock or Lock(self.path)
-        self._tidy()
+        leftovers.tidy(self.path)
         fill(self.path)
         checksums.seal(self.path, finished=False)
 
-    def _tidy(self) -> None:
-        """Remove what a kill left half written: our own files, and those of the library that writes the volume."""
-        with writing(self.path):
-            for path in (*self.path.glob(".*.tmp"), *(self.path / VOLUME).rglob("*.partial")):
-                path.unlink(missing_ok=True)
-
     def _reopen(self, fill: Callable[[Path], None], targets: Mapping[str, Any]) -> None:
         run = RunDirectory(self.path)
-        generations = Generations(self.path / DIRECTORY)
-        with writing(self.path):
-            self._tidy()
-            generations.tidy()
-            if not (self.path / CHECKSUMS).exists() and not generations.list():
-                # Killed while it got ready: there is nothing yet to go on with.
-                for path in self.path.iterdir():
-                    if path.name != LOCK:
-                        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-                fill(self.path)
-                checksums.seal(self.path, finished=False)
-                return
+        if not (self.path / CHECKSUMS).exists():
+            # Killed while it got ready: there is nothing yet to go on with.
+            leftovers.clear(self.path)
+            self._fill(fill)
+            return
         damages = checksums.damages(self.path)
         if damages:
             raise InputError(
@@ -122,6 +120,9 @@ class Workplace:
                 + (f" ({len(damages)} files are damaged)" if len(damages) > 1 else "")
             )
         _check_targets(run.targets, Run.open(self.path).targets, targets)
+        leftovers.tidy(self.path)
+        with writing(self.path):
+            Generations(self.path / DIRECTORY).tidy()
         VolumeWriter.open(run.volume).mark(complete=False)
         (self.path / REQUEUE).unlink(missing_ok=True)
 

@@ -241,6 +241,31 @@ def test_ome_zarr_of_version_04_with_time_and_channel(run: Run, tmp_path: Path) 
     assert np.array_equal(found.read(2, 11), run.phase[2:11])
 
 
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((2, 3, 4, 5), r"3 dimensions \(z, y, x\), found 4 \(2x3x4x5\)"),
+        ((4, 5), r"3 dimensions \(z, y, x\), found 2 \(4x5\)"),
+        ((), r"3 dimensions \(z, y, x\), found 0 \(a single value\)"),
+    ],
+)
+def test_a_bare_zarr_array_of_other_dimensions(shape: tuple[int, ...], told: str, tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=np.zeros(shape, np.uint8))
+    with pytest.raises(InputError, match=rf"a\.zarr: expected an array of {told}; save the volume"):
+        open_source(VolumeSourceConfig(path=str(tmp_path / "a.zarr")))
+
+
+def test_an_ome_zarr_whose_axes_are_not_those_of_its_array(run: Run, tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("0", data=run.phase[None])
+    scales = [{"axes": [{"name": a} for a in "zyx"], "datasets": [{"path": "0"}]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": scales}
+    with pytest.raises(
+        InputError, match=r"a\.zarr: expected an array of 3 dimensions \(z, y, x\), found 4 \("
+    ):
+        open_source(VolumeSourceConfig(path=str(tmp_path / "a.zarr")))
+
+
 def test_memory_does_not_grow_with_the_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "SLAB", 2**15)
     peaks: dict[str, list[int]] = {}

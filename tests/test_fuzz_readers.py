@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mcrdist.directions import AXES
 from mcrdist.errors import InputError
 from mcrdist.imagefile import read as read_image
 from mcrdist.initial import read_field
+from mcrdist.npzfile import load_npz
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
@@ -52,11 +54,11 @@ def statistics(path: Path) -> None:
     np.save(path, np.concatenate([s2[::-1, :0:-1], s2], axis=1))
 
 
-def targets(path: Path) -> None:
+def targets(path: Path, save: Callable[..., None] = np.savez) -> None:
     arrays: dict[str, Any] = {"lags": 4, "periodic": 0}
     for axis in AXES:
         arrays |= {f"{axis}/micrograph": IMAGE[:24, :24], f"{axis}/phase": 1, f"{axis}/source": "a.tif"}
-    np.savez(path, **arrays)
+    save(path, **arrays)
 
 
 def voxels(path: Path) -> None:
@@ -79,6 +81,11 @@ FORMATS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "image.tif": (tiff, read_image),
     "image.npy": (lambda path: np.save(path, SMALL), read_image),
     "targets.npz": (targets, lambda path: read_targets(str(path), "target.path")),
+    "small.npz": (
+        lambda path: targets(path, np.savez_compressed),
+        lambda path: read_targets(str(path), "target.path"),
+    ),
+    "of_a_run.npz": (lambda path: targets(path, np.savez_compressed), load_npz),
     "pymks.npy": (statistics, lambda path: read_targets(str(path), "target.path")),
     "field.npy": (lambda path: np.save(path, VOXELS / 2), field),
     "voxels.npy": (lambda path: np.save(path, VOXELS), voxels),
@@ -115,6 +122,40 @@ def test_mutated_files(name: str, count: int, tmp_path: Path, caplog: pytest.Log
     assert slowest < MOST_SECONDS
     assert refused
     print(f"{name}: {count} mutated, {refused} refused, {slowest:.2f} s at most")
+
+
+@pytest.mark.parametrize(
+    "count", [400, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.unmeasured])]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_mutated_arrays_with_checksums_that_fit(count: int, tmp_path: Path) -> None:
+    """What is behind the checksums of an npz file is tried too."""
+    path, random, refused = tmp_path / "targets.npz", np.random.default_rng(0), 0
+    targets(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    before = resident("VmHWM")
+    for turn in range(count):
+        name = str(random.choice(list(members)))
+        changed = overwrite(members[name], random) if turn % 2 else mutate(members[name], random)
+        with zipfile.ZipFile(path, "w") as archive:
+            for other, data in (members | {name: changed}).items():
+                archive.writestr(other, data)
+        try:
+            read_targets(str(path), "target.path")
+        except InputError as error:
+            refused += 1
+            assert path.name in str(error) and "\n" not in str(error)
+    assert resident("VmHWM") - before < MOST_MEMORY
+    assert 0 < refused < count
+
+
+def overwrite(data: bytes, random: np.random.Generator) -> bytes:
+    """Other bytes, mostly in what follows the header of a small npy file."""
+    changed = bytearray(data)
+    for _ in range(int(random.integers(1, 6))):
+        changed[random.integers(8 if random.random() < 0.2 else 128, len(changed))] = random.integers(256)
+    return bytes(changed)
 
 
 @pytest.mark.parametrize("pages", [1, 3, 150])

@@ -6,7 +6,9 @@ import errno
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -292,6 +294,42 @@ def _leave_in_the_middle() -> None:
             comm.exchange(buffer, [1_000_000] * 2, [1_000_000] * 2)
             raise InputError("only here")
         comm.gather_rows(np.ones((1, 1)))
+
+
+def _leave_after_an_agreement(left: Path) -> bool:
+    """One rank leaves with an error of its own and an exchange under way, after one that all have dealt with."""
+    try:
+        with Comm.start("cpu", timeout=60) as comm:
+            with suppress(InputError):
+                comm.agree(InputError("everybody's") if comm.rank == 1 else None)
+            if comm.rank == 1:
+                comm.exchange(torch.ones(4), [2, 2], [2, 2])
+                raise KeyError("only here")
+            until = time.monotonic() + 15
+            while not left.exists() and time.monotonic() < until:
+                time.sleep(0.05)
+    except KeyError:
+        left.touch()
+    return left.exists()
+
+
+def _leave_together() -> bool:
+    """All raise the same, and something goes wrong on one of them on its way out."""
+    comm = Comm.start("cpu", timeout=60)
+    with suppress(InputError, KeyError), comm:
+        try:
+            comm.agree(InputError("everybody's") if comm.rank == 1 else None)
+        finally:
+            if comm.rank == 0:
+                raise KeyError("while it cleans up")
+    return torch.distributed.is_initialized()
+
+
+def test_errors_that_are_agreed_on_let_ranks_leave_in_order_and_no_others(
+    run_ranks: RunRanks, tmp_path: Path
+) -> None:
+    assert run_ranks(_leave_after_an_agreement, 2, tmp_path / "left") == [True, True]
+    assert run_ranks(_leave_together, 2) == [False, False]
 
 
 def test_a_rank_that_hangs_or_leaves_does_not_hold_the_others(run_ranks: RunRanks) -> None:

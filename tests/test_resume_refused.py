@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import flip
 from interrupted import CASES, Stop, conduct, everything
 from test_reconstruct import IMAGE
 
 import mcrdist
 from mcrdist.__main__ import main
+from mcrdist.begun import as_begun, check
 from mcrdist.commands.resume import together
-from mcrdist.config import from_mapping, to_mapping
+from mcrdist.config import ReconstructConfig, from_mapping, to_mapping
 from mcrdist.errors import InputError
 from mcrdist.store.lock import Lock
 from mcrdist.store.run import Run
@@ -62,6 +64,65 @@ def test_resume_alone_suffices(
     assert "expected a run to go on with" in capsys.readouterr().err
     assert main(["reconstruct", "resume=true"]) == 2
     assert main([*command_line(place), "seed=1,2", "resume=true", "-m"]) == 2
+
+
+def test_torchruns_restart_goes_on_with_its_own_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It knows the directory by name, and somebody may have left another run there."""
+    place = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        Stop(patch, 3)
+        assert main(command_line(place)) == 130
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    others = ["seed=5", "volume.size=13", "method=gaussian", "micrograph.path=synthetic:gaussian"]
+
+    def is_refused() -> None:
+        before = {path: path.read_bytes() for path in everything(place)}
+        capsys.readouterr()
+        assert main([*command_line(place), *others]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"mcrdist: error: method: expected the settings of the run in {place}, found ")
+        assert told.endswith("; give the same, or choose another run.dir\n") and told.count("\n") == 1
+        for changed in ("seed=0 there and 5 here", "volume.shape=[12, 12, 12] there and [13, 13, 13] here"):
+            assert changed in told
+        assert {path: path.read_bytes() for path in everything(place)} == before
+        assert not (place / "lock").exists()
+
+    is_refused()
+    free = ["runtime.timeout=30", "checkpoint.every=1h"]
+    assert main([*command_line(place), *free]) == 0
+    assert Run.open(place).summary["status"] == "complete"
+    is_refused()
+    assert main(command_line(place)) == 0  # it had finished before it was lost
+    flip(place / "config.yaml", 8 * 40 + 1)
+    capsys.readouterr()
+    assert main(command_line(place)) == 2
+    assert f"{place / 'config.yaml'}: expected its checksum" in capsys.readouterr().err
+
+
+def test_what_a_budget_chose_is_not_what_was_given() -> None:
+    def configuration(history: int, dtype: str | None, budget: str | None) -> ReconstructConfig:
+        optimizer = {"history": history, "history_dtype": dtype}
+        return from_mapping(
+            {
+                "micrograph": {"path": "a.png"},
+                "volume": {"size": 12},
+                "optimizer": optimizer,
+                "memory": {"budget": budget},
+            }
+        )
+
+    given, begun = configuration(8, None, "2GiB"), configuration(3, "bfloat16", "1GiB")
+    check(Path("run"), begun, as_begun(given, begun), "")
+    for other, run in (
+        (given, configuration(3, "bfloat16", None)),
+        (configuration(8, None, None), begun),
+        (configuration(2, None, "2GiB"), begun),
+        (configuration(8, "float32", "2GiB"), begun),
+    ):
+        with pytest.raises(InputError, match=r"^optimizer\.history"):
+            check(Path("run"), run, as_begun(other, run), "")
 
 
 def test_a_setting_that_the_run_did_not_know_is_as_usual() -> None:

@@ -74,6 +74,8 @@ def test_values_arrive_in_the_configurations() -> None:
         (["seed=0,1"], "add -m for a run of each"),
         (["seed=0,1", "seed=2,3", "-m"], "seed: expected the values of a sweep once"),
         (["runtime.timeout=1,2", "-m"], "expected one value for all runs"),
+        (["runtime.shared_memory=true,false", "-m"], "expected one value for all runs"),
+        (["resume=false,true", "-m"], "resume: expected false with several runs"),
         (["run.dir=choice(a,b)", "-m"], "expected one value for all runs"),
         (["volume.size=16,4", "-m"], "volume.size: expected an integer of at least 8"),
         (["seed=0,", "-m"], "cannot be read"),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 from wanted import DIRECTIONS, LAGS, SHAPE, at, blobs, descriptors, targets_of
@@ -13,6 +19,7 @@ from wanted import DIRECTIONS, LAGS, SHAPE, at, blobs, descriptors, targets_of
 from mcrdist.descriptors.base import Descriptor
 from mcrdist.directions import ORTHOGONAL
 from mcrdist.errors import InputError
+from mcrdist.npzfile import load_npz
 from mcrdist.targets import Targets
 from mcrdist.targets.base import npz
 from mcrdist.targets.pymks import lay_out, take_in
@@ -182,6 +189,80 @@ def test_files_that_are_no_targets(content: bytes | None, said: str) -> None:
     assert said in str(error.value)
     assert "bad" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def header(shape: tuple[int, ...], dtype: str) -> bytes:
+    """Of an npy file, with nothing behind it."""
+    buffer = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def claiming(content: bytes, compression: int, size: int | None = None, packed: int | None = None) -> None:
+    """A file whose one array is `content`, and whose list of contents claims other sizes."""
+    with zipfile.ZipFile("bad.npz", "w", compression) as archive:
+        archive.writestr("lags.npy", content)
+        entry = archive.infolist()[0]
+        entry.file_size, entry.compress_size = size or entry.file_size, packed or entry.compress_size
+
+
+HUGE = (20_000, 2_000_000)  # float64: 298 GiB
+CLAIMS: dict[str, tuple[Callable[[], None], str]] = {
+    "by the array": (lambda: claiming(header(HUGE, "<f8"), zipfile.ZIP_STORED), "(20000, 2000000) of float64"),
+    "by the list too": (
+        lambda: claiming(header(HUGE, "<f8"), zipfile.ZIP_DEFLATED, len(header(HUGE, "<f8")) + 8 * 4 * 10**10),
+        "320000000128 bytes claimed of",
+    ),
+    "by all of the list": (
+        lambda: claiming(header(HUGE, "<f8"), zipfile.ZIP_DEFLATED, len(header(HUGE, "<f8")) + 8 * 4 * 10**10, 10**9),
+        "contents larger than the file",
+    ),
+    "of elements without size": (lambda: claiming(header((2**40,), "|V0"), zipfile.ZIP_STORED), "|V0 claimed"),
+    "of fewer than none": (lambda: claiming(header((-1, -16), "|u1") + bytes(16), zipfile.ZIP_STORED), "damaged"),
+    "of a large element": (lambda: claiming(header((), "<U500000000"), zipfile.ZIP_STORED), "<U500000000 claimed"),
+    "of a compression of others": (lambda: claiming(header((), "<i8") + bytes(8), zipfile.ZIP_LZMA), "a compression"),
+    "text of no characters": (
+        lambda: claiming(header((), "<U1") + bytes([0, 0, 17, 0]), zipfile.ZIP_STORED),
+        "characters that do not exist",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_sizes_are_checked_before_memory_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, said = CLAIMS[name]
+    write()
+    taken = mock.Mock(wraps=np.lib.format.read_array)
+    monkeypatch.setattr(np.lib.format, "read_array", taken)
+    for read in (lambda: targets_of(path="bad.npz"), lambda: load_npz(Path("bad.npz"))):
+        with pytest.raises(InputError) as error:
+            read()
+        assert "bad.npz: expected NumPy arrays in an .npz file, found a damaged file" in str(error.value)
+        assert said in str(error.value) and "\n" not in str(error.value)
+    assert not taken.called or name in ("of fewer than none", "text of no characters")
+
+
+def test_what_is_there_must_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a kilobyte that unfolds to a megabyte, where half of that is free."""
+    np.savez_compressed("bad.npz", lags=np.zeros(2**17))
+    assert Path("bad.npz").stat().st_size < 2000
+    assert len(load_npz(Path("bad.npz"))["lags"]) == 2**17
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**19))
+    with pytest.raises(
+        InputError, match=r"bad\.npz: expected at most 0\.00 GiB of arrays, .* found 0\.00 GiB"
+    ):
+        load_npz(Path("bad.npz"))
+
+
+def test_interpolations_of_interpolations_come_to_an_end() -> None:
+    arrays: dict[str, Any] = {}
+    for depth in range(1200):
+        arrays |= {f"{'from/' * depth}lags": 3, f"{'from/' * depth}to/t": 0.5}
+    np.savez("deep.npz", **arrays)
+    with pytest.raises(InputError, match=r"deep\.npz: expected interpolations in at most 64 others"):
+        targets_of(path="deep.npz")
 
 
 # -------------------------------------------------------------------------------------- PyMKS's layout

@@ -17,9 +17,9 @@ from mcrdist.analysis.figures import along_axes, whole
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.pictures import DARK, LIGHT
 from mcrdist.analysis.slices import IN_PLANE
+from mcrdist.npzfile import load_npz
 from mcrdist.store.metadata import short_unit
 from mcrdist.store.place import writing
-from mcrdist.store.run import load_npz
 
 
 def targets_figure(targets_path: str | Path, picture_path: str | Path) -> Path:

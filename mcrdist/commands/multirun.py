@@ -18,7 +18,7 @@ from mcrdist.errors import InputError
 
 _VERB = "reconstruct"
 #: Where all runs of a sweep belong, and what all ranks must know before they meet: one value for all runs.
-_SHARED = ("run.dir", "runtime.device", "runtime.timeout")
+_SHARED = ("run.dir", "runtime.device", "runtime.timeout", "runtime.shared_memory")
 
 
 def run(overrides: Sequence[str]) -> int:
@@ -53,7 +53,7 @@ def jobs(
     """
     combinations = _combinations(overrides)
     found = [(values, from_mapping(mapping(_VERB, job, settings))) for values, job in combinations]
-    if found[0][1].resume:
+    if any(config.resume for _, config in found):
         raise InputError("resume: expected false with several runs, found true; go on with each run alone")
     return found[0][1].run.dir, found
 

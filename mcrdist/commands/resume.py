@@ -6,23 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mcrdist.begun import check, flat, read
 from mcrdist.commands.compose import compose, mapping, split
-from mcrdist.config import from_mapping, to_mapping
+from mcrdist.config import from_mapping
 from mcrdist.errors import InputError
 
 _VERB = "reconstruct"
-#: What may be another one when a run goes on: where and how it is computed, not what.
-_FREE = (
-    "resume",
-    "run.dir",
-    "run.report",
-    "checkpoint.every",
-    "runtime.device",
-    "runtime.threads",
-    "runtime.timeout",
-    "runtime.shared_memory",
-    "memory",  # a run keeps the history that it began with
-)
 
 
 def settings(overrides: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,10 +40,7 @@ def settings(overrides: Sequence[str], given: Mapping[str, Any]) -> dict[str, An
     if not (path / CONFIG).exists():
         _require_settings(path, found)
         return found
-    if (path / checksums.CHECKSUMS).exists():
-        damages = [damage for damage in checksums.damages(path) if damage.startswith(f"{path / CONFIG}:")]
-        if damages:
-            raise InputError(f"{damages[0]}; restore it from a copy or start again in another run.dir")
+    checksums.require(path, CONFIG)
     stored = Run.open(path).config
     asked = _asked(overrides, given, found)
     return together(path, stored, asked)
@@ -72,10 +58,10 @@ def _require_settings(path: Path, found: Mapping[str, Any]) -> None:
 
 def _asked(overrides: Sequence[str], given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that somebody gave, as nested mappings, and not those that are there by default."""
-    values = _flat(found)
-    names = {split(override)[1] for override in overrides} | set(_flat(given))
+    values = flat(found)
+    names = {split(override)[1] for override in overrides} | set(flat(given))
     if any(name == "experiment" for name in names):
-        usual = _flat(compose(_VERB, []))
+        usual = flat(compose(_VERB, []))
         names |= {key for key, value in values.items() if usual.get(key) != value}
     asked: dict[str, Any] = {}
     for key, value in values.items():
@@ -87,41 +73,18 @@ def _asked(overrides: Sequence[str], given: Mapping[str, Any], found: Mapping[st
 def together(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run with what may change changed."""
     merged = stored
-    for key, value in _flat(asked).items():
+    for key, value in flat(asked).items():
         merged = _with(merged, key, value)
     size = (asked.get("volume") or {}).get("size")
     if size is not None:
         merged = _with(merged, "volume.shape", None)
-    # Read and written again: settings that did not exist when the run began are as usual.
-    was, now = (_flat(to_mapping(from_mapping(one))) for one in (stored, merged))
-    different = [
-        key
-        for key in sorted(was.keys() | now.keys())
-        if was.get(key) != now.get(key) and not any(key == f or key.startswith(f"{f}.") for f in _FREE)
-    ]
-    if different:
-        changes = ", ".join(f"{key}={was.get(key)} there and {now.get(key)} here" for key in different)
-        raise InputError(
-            f"{different[0]}: expected the settings of the run in {path}, found {changes}; "
-            "leave them out, or start another run"
-        )
-    if any("<array" in str(value) for key, value in _flat(merged).items() if key.endswith("path")):
+    check(path, read(stored, path), from_mapping(merged), "leave them out, or start another run")
+    if any("<array" in str(value) for key, value in flat(merged).items() if key.endswith("path")):
         raise InputError(
             f"micrograph: expected the array that the run in {path} began with, found none; it was given in Python: "
             "give it again there"
         )
     return merged
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key; a null section is one value, a micrograph given as an array is one too."""
-    found: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
 
 
 def _put(nested: dict[str, Any], key: str, value: Any) -> None:

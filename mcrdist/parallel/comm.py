@@ -34,6 +34,8 @@ _Object = TypeVar("_Object")
 _MOST_ELEMENTS = 2**31 - 1
 # The disk is as full for the ranks that have not met its end yet.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Set on an error that all ranks raise: it may be caught, and a later one may be a rank's alone.
+_AGREED = "mcrdist_agreed"
 # What libraries say of a peer that does not come, or has gone.
 _LATE = ("timed out", "timeout", "not met")
 _SIGNS = (*_LATE, "connect", "peer", "socket", "broken pipe")
@@ -90,7 +92,6 @@ class Comm:
         self.bytes_sent = 0
         self.task = "the start"
         self.board: Path | None = None
-        self._agreed = False
         self._timeout = 0.0
         self._meeting: tuple[meeting.Store, str] | None = None
 
@@ -159,7 +160,7 @@ class Comm:
         # Leaving in order waits for exchanges under way, and after an error the others may never take part.
         # But when all ranks raise because they agreed to, they leave in order too: a process that ends
         # without may be aborted by its library's threads, with another exit status than the error's.
-        if kind is None or self._agreed:
+        if kind is None or _is_agreed(error):
             self.close()
 
     @contextmanager
@@ -339,16 +340,28 @@ class Comm:
             return
         if not self.any(error is not None):
             return
-        self._agreed = True  # every rank is here, and about to raise
         told = self.gather(_words(error))
         rank, (kind, words) = next((r, said) for r, said in enumerate(told) if said is not None)
         if error is not None and (rank == self.rank or kind == "other"):
-            raise error
+            raise _agreed(error)
         if kind == "input":
-            raise InputError(*words) from error
+            raise _agreed(InputError(*words)) from error
         if kind == "disk":
-            raise OSError(*words) from error
-        raise RuntimeError(f"rank {rank} failed: {words[0]}")
+            raise _agreed(OSError(*words)) from error
+        raise _agreed(RuntimeError(f"rank {rank} failed: {words[0]}"))
+
+
+def _agreed(error: BaseException) -> BaseException:
+    """Mark an error that every rank is about to raise: all are here."""
+    setattr(error, _AGREED, True)
+    return error
+
+
+def _is_agreed(error: BaseException | None) -> bool:
+    """Whether all ranks raise this error, or raised the one in whose course it came up."""
+    while error is not None and not getattr(error, _AGREED, False):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _words(error: BaseException | None) -> tuple[str, tuple[Any, ...]] | None:

@@ -78,6 +78,20 @@ def damages(run: Path) -> list[str]:
     return found
 
 
+def require(run: Path, name: str) -> None:
+    """See to it that a file is as it was when it was sealed, if the run has come so far.
+
+    Raises
+    ------
+    InputError
+        It is not.
+    """
+    found = damages(run) if (run / CHECKSUMS).exists() else []
+    for damage in found:
+        if damage.startswith(f"{run / name}:"):
+            raise InputError(f"{damage}; restore it from a copy or start again in another run.dir")
+
+
 def cut(path: Path, kept: tuple[int, str] | None) -> str | None:
     """Shorten a log to the bytes that a checkpoint knows; what is not what it knows is set aside.
 

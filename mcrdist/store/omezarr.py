@@ -39,7 +39,8 @@ def read_image(path: Path, level: int = 0) -> tuple[Any, int, Sizes, str | None]
     try:
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
-            return _volume(path, node, list(AXES[-len(node.shape) :]), [1.0] * len(node.shape), None)
+            _require_axes(path, node, len(AXES), "z, y, x")
+            return _volume(path, node, AXES, [1.0] * len(AXES), None)
         attributes: Any = dict(node.attrs)
         scales: Any = attributes.get("ome", attributes).get("multiscales")
         if not scales:
@@ -55,6 +56,7 @@ def read_image(path: Path, level: int = 0) -> tuple[Any, int, Sizes, str | None]
         array: Any = node[datasets[level]["path"]]
         axes = scales[0].get("axes") or list("tczyx"[-len(array.shape) :])
         axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in axes]
+        _require_axes(path, array, len(axes), ", ".join(str(axis["name"]) for axis in axes))
         scale = _scale(datasets[level], _scale(scales[0], [1.0] * len(axes)))
         units = {axis.get("unit") for axis in axes if axis["name"] in AXES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -64,6 +66,16 @@ def read_image(path: Path, level: int = 0) -> tuple[Any, int, Sizes, str | None]
     return _volume(
         path, array, [axis["name"] for axis in axes], scale, units.pop() if len(units) == 1 else None
     )
+
+
+def _require_axes(path: Path, array: Any, count: int, names: str) -> None:
+    """Raise an InputError where an array has not as many dimensions as there are axes."""
+    if len(array.shape) != count:
+        shape = "x".join(map(str, array.shape)) or "a single value"
+        raise InputError(
+            f"{path}: expected an array of {count} dimensions ({names}), found {len(array.shape)} ({shape}); save "
+            "the volume that is wanted by itself"
+        )
 
 
 def _scale(owner: Mapping[str, Any], before: Sequence[float]) -> list[float]:
@@ -78,7 +90,7 @@ def _volume(
     path: Path, array: Any, axes: Sequence[str], scale: Sequence[float], unit: Any
 ) -> tuple[Any, int, Sizes, str | None]:
     """An array as (nz, ny, nx): what is not an axis of space must be one long."""
-    if len(axes) != len(array.shape) or [axis for axis in axes if axis in AXES] != list(AXES):
+    if [axis for axis in axes if axis in AXES] != list(AXES):
         raise InputError(f"{path}: expected the axes z, y, x in this order, found {', '.join(axes)}")
     others = {a: n for a, n in zip(axes, array.shape, strict=True) if a not in AXES and n > 1}
     if others:

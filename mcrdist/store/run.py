@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +22,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mcrdist.errors import UNREADABLE, InputError
+from mcrdist.errors import InputError
+from mcrdist.npzfile import load_npz
 from mcrdist.store import disk
-from mcrdist.store.checksums import checksum
+from mcrdist.store.checksums import CHECKSUMS, checksum
 from mcrdist.store.lock import LOCK, check
 from mcrdist.store.place import write_atomically, writing
 from mcrdist.store.volume import Volume
@@ -41,6 +43,13 @@ ANALYSIS = "analysis"
 FIGURES = "figures"
 #: In the directory that holds the run directories of a sweep.
 SWEEP = "sweep.json"
+
+#: What a kill leaves half written, by the names that `write_atomically` gives; and the word of a process that lost
+#: another, as `mcrdist.parallel.meeting` calls it.
+_WRITTEN = (CONFIG, ENVIRONMENT, TARGETS, SUMMARY, REPORT, CHECKSUMS, REQUEUE)
+_HALF_WRITTEN = re.compile(
+    rf"\.((?:{'|'.join(map(re.escape, _WRITTEN))})\.\d+|[0-9a-f]{{32}}\.lost)\.tmp", re.ASCII
+)
 
 _PACKAGES = (
     "torch",
@@ -223,7 +232,12 @@ class RunDirectory:
 
 def _harmless(name: str) -> bool:
     """Whether a file of this name may lie in an empty directory: a lock, or what a kill left half written."""
-    return name == LOCK or (name.startswith(".") and name.endswith(".tmp"))
+    return name == LOCK or is_half_written(name)
+
+
+def is_half_written(name: str) -> bool:
+    """Whether a file in a run directory is one of ours that a kill has left before it had its name."""
+    return _HALF_WRITTEN.fullmatch(name) is not None
 
 
 class Run:
@@ -333,18 +347,3 @@ class Run:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: expected JSON ({error})") from error
         return data if isinstance(data, dict) else {}
-
-
-def load_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an npz file; objects are refused, since reading them would run code.
-
-    Raises
-    ------
-    InputError
-        The file is none, is damaged, or holds objects.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except UNREADABLE as error:
-        raise InputError(f"{path}: expected NumPy arrays in an .npz file ({error})") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,16 @@ from mcrdist.config.micrograph import MINIMUM_SIZE, UNITS
 from mcrdist.directions import AXES
 from mcrdist.errors import InputError
 from mcrdist.micrograph import MAX_LABELS, Micrograph
+from mcrdist.npzfile import load_npz
 from mcrdist.targets.base import Targets
 from mcrdist.targets.estimate import room
 from mcrdist.targets.interpolation import Interpolation
 from mcrdist.targets.micrographs import MicrographTargets
 from mcrdist.targets.pymks import has_cutoff, read_array, take_in
 from mcrdist.targets.statistics import StatisticsTargets
+
+#: How often a name may lead further down. The ends of an interpolation may be interpolations, and each is a step.
+_DEEPEST = 64
 
 
 def read_targets(path: str | tuple[str, ...], key: str) -> Targets:
@@ -39,7 +42,7 @@ def read_targets(path: str | tuple[str, ...], key: str) -> Targets:
     paths = [Path(one).expanduser() for one in ((path,) if isinstance(path, str) else path)]
     heads = [_head(one, key) for one in paths]
     if len(paths) == 1 and heads[0].startswith(b"PK"):
-        return rebuild(_read_npz(paths[0]), str(paths[0]))
+        return rebuild(load_npz(paths[0]), str(paths[0]))
     for one, head in zip(paths, heads, strict=True):
         if not head.startswith(b"\x93NUMPY"):
             image = "micrograph.path" if key == "target.path" else "interpolate.micrograph.path"
@@ -77,16 +80,6 @@ def _head(path: Path, key: str) -> bytes:
         ) from None
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as problem:
-        raise InputError(
-            f"{path}: expected targets.npz, found a damaged file or more than arrays ({problem}); copy it again"
-        ) from problem
-
-
 def rebuild(arrays: Mapping[str, NDArray[Any]], name: str) -> Targets:
     """The targets that wrote these arrays (`Targets.arrays`), with their window of lags.
 
@@ -101,6 +94,11 @@ def rebuild(arrays: Mapping[str, NDArray[Any]], name: str) -> Targets:
     InputError
         They are not the arrays of targets.
     """
+    if any(key.count("/") > _DEEPEST for key in arrays):
+        raise InputError(
+            f"{name}: expected interpolations in at most {_DEEPEST} others, found more; write it with "
+            "mcrdist characterize"
+        )
     found = _Arrays(arrays, name)
     lags = found.integer("lags", 1, 2**15)
     targets: Targets

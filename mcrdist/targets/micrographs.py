@@ -144,7 +144,7 @@ class MicrographTargets(Targets):
         ]
 
     def origin(self) -> dict[str, NDArray[Any]]:
-        """``AXIS/micrograph``, ``AXIS/phase``, …; further images of a direction as ``AXIS/2/micrograph``, …"""
+        """``AXIS/micrograph``, ``AXIS/phase``, …; further ones of a direction as ``AXIS/image2/micrograph``, …"""
         arrays: dict[str, NDArray[Any]] = {}
         for axis, several in self.micrographs.items():
             for number, one in enumerate(several, 1):
