@@ -80,6 +80,38 @@ def test_a_direction_takes_what_it_does_not_set_from_the_common_micrograph() -> 
     assert from_mapping(mapping).micrograph.source("z").threshold is None
 
 
+def test_classes_choose_their_segmentation() -> None:
+    common = from_mapping(with_("micrograph", {"path": "a.png", "classes": 3})).micrograph
+    assert (common.segmentation, common.classes) == ("multi-otsu", 3)
+    few = from_mapping(with_("micrograph", {"path": "a.png", "segmentation": "multi-otsu"})).micrograph
+    assert (few.segmentation, few.classes) == ("multi-otsu", 2)
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "expected"),
+    [
+        ({"classes": 3}, {"path": "b"}, ("multi-otsu", None, 3)),
+        ({"classes": 3}, {"classes": 4}, ("multi-otsu", None, 4)),
+        ({"classes": 3}, {"classes": 2}, ("multi-otsu", None, 2)),
+        ({"classes": 3}, {"segmentation": "otsu"}, ("otsu", None, 2)),
+        ({"classes": 3}, {"threshold": 90}, ("threshold", 90.0, 2)),
+        ({"classes": 3}, {"threshold": 90, "segmentation": "threshold"}, ("threshold", 90.0, 2)),
+        ({"threshold": 90}, {"classes": 3}, ("multi-otsu", None, 3)),
+        ({"threshold": 90}, {"segmentation": "labels"}, ("labels", None, 2)),
+        ({"segmentation": "labels"}, {"classes": 3}, ("multi-otsu", None, 3)),
+    ],
+)
+def test_what_belongs_to_another_segmentation_is_left_behind(
+    common: dict[str, Any], own: dict[str, Any], expected: tuple[str, float | None, int]
+) -> None:
+    near = {"path": "a.png", **common}
+    found = from_mapping(with_("micrograph", {**near, "z": own})).micrograph.source("z")
+    assert (found.segmentation, found.threshold, found.classes) == expected
+    far = with_("micrograph", near) | {"interpolate": {"micrograph": {"path": "c.png"} | own}}
+    end = from_mapping(far).interpolate.micrograph
+    assert end is not None and (end.segmentation, end.threshold, end.classes) == expected
+
+
 def test_three_directions_need_no_common_micrograph() -> None:
     mapping = with_("micrograph", {"z": {"path": "z"}, "y": {"path": "y"}, "x": {"path": "x"}})
     micrograph = from_mapping(mapping).micrograph
@@ -141,6 +173,14 @@ BAD = [
     ("micrograph", {"z": {"path": "a"}}, "micrograph.y.path: expected an image for direction y"),
     ("micrograph.segmentation", "threshold", "micrograph.threshold=128"),
     ("micrograph", {"path": "a", "segmentation": "otsu", "threshold": 3}, "segmentation=threshold"),
+    (
+        "micrograph",
+        {"path": "a", "segmentation": "otsu", "classes": 3},
+        "micrograph.classes: expected 2 with micrograph.segmentation=otsu, found 3; use "
+        "micrograph.segmentation=multi-otsu",
+    ),
+    ("micrograph.z", {"segmentation": "labels", "classes": 3}, "micrograph.z.classes: expected 2 with"),
+    ("micrograph", {"path": "a", "threshold": 9, "classes": 3}, "multi-otsu and micrograph.threshold=null"),
     ("micrograph.crop", [0, 7, 0, 64], "micrograph.crop"),
     ("micrograph.crop", [9, 0, 0, 64], "micrograph.crop"),
     ("micrograph.crop", [0, 64], "4 integers"),
@@ -190,6 +230,7 @@ def test_any_value_is_accepted_or_named(value: object, data: st.DataObject) -> N
         with_("initial", "noise"),
         with_("initial", "file") | {"initial_path": "x.npy"},
         with_("micrograph", {"path": "a", "crop": [0, 9, 0, 9], "z": {"threshold": 3}}),
+        with_("micrograph", {"path": "a", "classes": 3, "z": {"segmentation": "auto", "classes": 2}}),
     ],
 )
 def test_a_round_trip_changes_nothing(mapping: dict[str, Any]) -> None:
