@@ -252,6 +252,14 @@ def test_yaml_and_dataclasses_have_the_same_keys_and_defaults() -> None:
     assert _leaves(written) == {key for key in keys("characterize") if not key.startswith(_DIRECTIONS)}
 
 
+@pytest.mark.parametrize("key", ["levels.count", "levels.coarsest", "run.report"])
+def test_characterize_has_no_keys_of_the_solver(key: str) -> None:
+    """It describes the finest level alone, and writes a picture, no report."""
+    section, name = key.split(".")
+    with pytest.raises(InputError, match=f"^{section}.*: unknown key"):
+        characterize_from_mapping({"micrograph": "a.png", section: {name: None}})
+
+
 def test_settings_of_finished_volumes_are_the_same_in_yaml() -> None:
     for verb, read in (
         ("export", export_from_mapping),

@@ -27,6 +27,7 @@ from mcrdist.config.sections import (
     MINIMUM_SIZE,
     VOLUME,
     ConditioningConfig,
+    DirectoryConfig,
     InitialConfig,
     LevelsConfig,
     MemoryConfig,
@@ -63,6 +64,7 @@ __all__ = [
     "ConditioningConfig",
     "DaskConfig",
     "DescriptorConfig",
+    "DirectoryConfig",
     "ExportConfig",
     "InitialConfig",
     "InterpolateConfig",
@@ -108,8 +110,7 @@ class CharacterizeConfig:
     micrograph: MicrographConfig
     target: TargetConfig = setting(section(TargetConfig), TargetConfig())
     descriptors: DescriptorConfig = setting(section(DescriptorConfig), DescriptorConfig())
-    levels: LevelsConfig = setting(section(LevelsConfig), LevelsConfig())
-    run: RunConfig = setting(section(RunConfig), RunConfig())
+    run: DirectoryConfig = setting(section(DirectoryConfig), DirectoryConfig())
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ _WEIGHTS = Section(
 )
 
 _VERIFY = Section(
-    {"run": Section({"dir": checks_of(RunConfig)["dir"]}, lambda given, key: given.get("dir"))},
+    {"run": Section(checks_of(DirectoryConfig), lambda given, key: given.get("dir"))},
     lambda given, key: given.get("run"),
 )
 _VERBS = {
