@@ -246,6 +246,16 @@ BAD = {
         "expected nothing (null) with optimizer.name=yeong_torquato",
     ),
     "other phases": (IMAGE[:16, :16] + 3, [], "phases found, 3, 4"),
+    "a plane of voxels": (
+        np.where(np.eye(16), 1, np.full((16, 16, 16), 255)).astype(np.uint8),
+        ["conditioning.axis=y"],
+        "conditioning.axis: expected z with the voxels of given.npy, which lie where the volume's do, found y",
+    ),
+    "a place among voxels": (
+        np.where(np.eye(16), 1, np.full((16, 16, 16), 255)).astype(np.uint8),
+        ["conditioning.index=3"],
+        "conditioning.index: expected 0 with the voxels of given.npy",
+    ),
     "another volume": (np.zeros((8, 9, 10), np.uint8), [], "expected 16x16x16 voxels"),
     "floats": (np.zeros((16, 16, 16)), [], "expected integers (labels, 255 where unknown), found float64"),
     "nothing known": (np.full((16, 16, 16), 255, np.uint8), [], "expected known voxels"),

@@ -200,6 +200,76 @@ def test_bad_settings_are_told_in_one_line(dotted: str, value: object, message: 
     assert "\n" not in str(caught.value)
 
 
+FROM_FILE = {"initial": "file", "initial_path": "a.npy"}
+GAUSSIAN = {"method": "gaussian"}
+SWAPS = {"optimizer": {"name": "yeong_torquato"}}
+IDLE: list[tuple[dict[str, Any], str, object, str]] = [
+    (
+        FROM_FILE,
+        "levels.count",
+        3,
+        "expected 1 or null with initial=file, a field of the finest level, found 3; leave it out, or set "
+        "initial=spectral",
+    ),
+    (FROM_FILE, "levels.coarsest", 8, "expected null with initial=file"),
+    (GAUSSIAN, "levels.count", 2, "expected 1 or null with method=gaussian"),
+    (GAUSSIAN, "levels.coarsest", 8, "expected null with method=gaussian"),
+    (GAUSSIAN, "output.threshold", 0.4, "expected auto with method=gaussian"),
+    (GAUSSIAN, "output.denoise", 0.2, "expected 0 with method=gaussian"),
+    (SWAPS, "levels.count", 2, "expected 1 or null with optimizer.name=yeong_torquato"),
+    (SWAPS, "levels.coarsest", 8, "expected null with optimizer.name=yeong_torquato"),
+    (
+        SWAPS,
+        "output.threshold",
+        "exact",
+        "expected auto with optimizer.name=yeong_torquato, which has no grey voxels, found exact; leave it out, or "
+        "set optimizer.name=lbfgsb",
+    ),
+    (SWAPS, "output.denoise", 0.2, "expected 0 with optimizer.name=yeong_torquato"),
+    (SWAPS, "optimizer.flip_rounds", 5, "expected 0 or null with optimizer.name=yeong_torquato"),
+    (
+        {"optimizer": {"iterations": 0}},
+        "optimizer.flip_rounds",
+        5,
+        "expected 0 or null with optimizer.iterations=0",
+    ),
+    ({"output": {"denoise": 0.2}}, "optimizer.flip_rounds", 5, "expected 0 or null with output.denoise"),
+    ({}, "conditioning.axis", "y", "expected z with conditioning.path=null, found y; leave it out, or set"),
+    ({}, "conditioning.index", 3, "expected 0 with conditioning.path=null, found 3"),
+    (
+        {},
+        "conditioning.crop",
+        [0, 64, 0, 64],
+        "expected null with conditioning.path=null, found [0, 64, 0, 64]",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("beside", "key", "value", "message"),
+    IDLE,
+    ids=[f"{key}={value} {list(of)}" for of, key, value, _ in IDLE],
+)
+def test_settings_that_would_do_nothing_are_refused(
+    beside: dict[str, Any], key: str, value: object, message: str
+) -> None:
+    section, name = key.split(".")
+    asked = SMALL | beside | {section: {**beside.get(section, {}), name: value}}
+    with pytest.raises(InputError) as caught:
+        from_mapping(asked)
+    assert str(caught.value).startswith(f"{key}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [FROM_FILE, GAUSSIAN, SWAPS | {"optimizer": {"name": "yeong_torquato", "flip_rounds": 0}}],
+    ids=["file", "gaussian", "swaps"],
+)
+def test_settings_that_say_what_happens_anyway_pass(beside: dict[str, Any]) -> None:
+    assert from_mapping(SMALL | beside | {"levels": {"count": 1}}).levels.count == 1
+
+
 @pytest.mark.parametrize("mapping", [3, [], "volume.size=3"])
 def test_what_is_not_a_mapping(mapping: Any) -> None:
     with pytest.raises(InputError, match="expected a mapping"):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mcrdist import micrograph
 from mcrdist.config import ConditioningConfig, MicrographSource
+from mcrdist.config.idle import check_place
 from mcrdist.directions import AXES
 from mcrdist.errors import InputError
 from mcrdist.parallel.slab import Slab
@@ -159,6 +160,7 @@ def read_known(
     path = Path(config.path).expanduser()
     voxels = _voxels(path)
     if voxels is not None:
+        check_place(config, f"the voxels of {path}, which lie where the volume's do")
         _check_voxels(voxels, path, phases, shape)
         return Known(voxels, shape)
     axis = AXES.index(config.axis)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from mcrdist.config.annealing import check_annealing
 from mcrdist.config.checkpoint import CheckpointConfig
 from mcrdist.config.descriptors import DescriptorConfig, descriptors_from_mapping
+from mcrdist.config.idle import check_idle
 from mcrdist.config.interpolate import INTERPOLATE, InterpolateConfig, build_interpolate
 from mcrdist.config.kinds import boolean, choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource, require_images
@@ -196,6 +197,14 @@ def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
     micrograph = _micrograph(given)
     interpolate = build_interpolate(given.pop("interpolate", {}), "interpolate", micrograph)
     volume = given.pop("volume", None) or VOLUME(None, "volume")
+    check_idle(
+        initial,
+        given.get("method", "descriptors"),
+        given.get("levels", LevelsConfig()),
+        given.get("conditioning", ConditioningConfig()),
+        given.get("optimizer", OptimizerConfig()),
+        given.get("output", OutputConfig()),
+    )
     _check_together(given, volume.shape)
     if given.get("optimizer", OptimizerConfig()).name == "yeong_torquato":
         check_annealing(given.get("descriptors", DescriptorConfig()), given.get("target", TargetConfig()))
