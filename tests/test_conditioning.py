@@ -258,6 +258,19 @@ BAD = {
     ),
     "another volume": (np.zeros((8, 9, 10), np.uint8), [], "expected 16x16x16 voxels"),
     "floats": (np.zeros((16, 16, 16)), [], "expected integers (labels, 255 where unknown), found float64"),
+    "unknown as -1": (
+        np.where(np.arange(16) == 4, 1, np.full((16, 16, 16), -1)).astype(np.int16),
+        [],
+        "expected labels from 0 to 254, and 255 where unknown, found -1; save them as uint8",
+    ),
+    "a label above 255": (np.arange(4096).reshape(16, 16, 16), [], "255 where unknown, found 256"),
+    "all known": (np.zeros((16, 16, 16), np.uint8), [], "found labels everywhere, which leave nothing"),
+    "all known, as booleans": (np.zeros((16, 16, 16), bool), [], "found labels everywhere"),
+    "a single plane": (
+        IMAGE[:16, :16],
+        ["volume.size=null", "volume.shape=[16,16]"],
+        "expected nothing (null) for a single plane, all of which would be known, found 'given.npy'",
+    ),
     "nothing known": (np.full((16, 16, 16), 255, np.uint8), [], "expected known voxels"),
 }
 

@@ -166,6 +166,11 @@ def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -
             f"conditioning.path: expected nothing (null) with optimizer.name=yeong_torquato, which swaps all voxels, "
             f"found {show(known.path)}; use optimizer.name=lbfgsb"
         )
+    if known.path is not None and shape[0] == 1:
+        raise InputError(
+            f"conditioning.path: expected nothing (null) for a single plane, all of which would be known, found "
+            f"{show(known.path)}; make a volume of {MINIMUM_SIZE} planes or more"
+        )
     planes = shape[AXES.index(known.axis)]
     if known.index >= planes:
         raise InputError(
