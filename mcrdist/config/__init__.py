@@ -161,11 +161,6 @@ def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -
             f"volume), found {lags}; take a smaller window or a larger volume"
         )
     known: ConditioningConfig = given.get("conditioning", ConditioningConfig())
-    if known.path is not None and given.get("optimizer", OptimizerConfig()).name == "yeong_torquato":
-        raise InputError(
-            f"conditioning.path: expected nothing (null) with optimizer.name=yeong_torquato, which swaps all voxels, "
-            f"found {show(known.path)}; use optimizer.name=lbfgsb"
-        )
     if known.path is not None and shape[0] == 1:
         raise InputError(
             f"conditioning.path: expected nothing (null) for a single plane, all of which would be known, found "
