@@ -85,6 +85,14 @@ def conduct(config: ReconstructConfig, comm: Comm, interrupt: Interrupt) -> Run:
         workers.close()
 
 
+def _no_image(key: str, expected: str, found: object) -> InputError:
+    """What is wrong with a setting of coarse levels where there are none."""
+    return InputError(
+        f"{key}: expected {expected}, found {found}; coarse levels average the image, and two-point statistics have "
+        "none: give micrograph.path"
+    )
+
+
 class _Conductor:
     def __init__(
         self,
@@ -148,12 +156,9 @@ class _Conductor:
         """The grids to solve on: the finest alone where nothing coarser can be started or described."""
         config, images = self.config, targets.images()
         if not images and (config.levels.count or 1) > 1:
-            self.comm.agree(
-                InputError(
-                    f"levels.count: expected 1 or null, found {config.levels.count}; coarse levels average the "
-                    "image, and two-point statistics have none: give micrograph.path"
-                )
-            )
+            self.comm.agree(_no_image("levels.count", "1 or null", config.levels.count))
+        if not images and config.levels.coarsest is not None:
+            self.comm.agree(_no_image("levels.coarsest", "null", config.levels.coarsest))
         # The pixels of an averaged micrograph have no phase that could be exchanged.
         alone = config.method == "gaussian" or config.optimizer.name == "yeong_torquato"
         if not images or config.initial.kind == "file" or alone:

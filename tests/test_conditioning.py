@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from interrupted import Stop
 from PIL import Image
 
 from mcrdist import gaussian, synthetic
@@ -91,6 +92,44 @@ def test_voxels_of_three_phases_are_held_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run.phase[known], voxels[known])
     assert run.summary["conditioning"]["voxels"] == int(known.sum())
     assert set(run.summary["conditioning"]["seam"]) == {"z", "y", "x"}
+
+
+SWAPS = {"name": "yeong_torquato", "iterations": 12}
+
+
+@pytest.mark.parametrize(("axis", "initial"), [(0, "spectral"), (1, "spectral"), (2, "noise")])
+def test_annealing_holds_a_plane_exactly(axis: int, initial: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "plane.npy", plane_of(axis))
+    where = {"path": str(tmp_path / "plane.npy"), "axis": "zyx"[axis], "index": 5}
+    run = conduct(tmp_path / "run", conditioning=where, initial=initial, optimizer=SWAPS)
+    np.testing.assert_array_equal(np.take(run.phase, 5, axis), plane_of(axis))
+    np.testing.assert_array_equal(run.field, run.phase)
+    assert run.metrics[-1]["loss"] < 0.5 * run.metrics[0]["loss"]
+    # Swaps conserve what the start has, in which the other voxels make up for those that are known.
+    assert int(run.phase.sum()) == round(float(IMAGE.mean()) * run.phase.size)
+    assert run.summary["conditioning"]["voxels"] == plane_of(axis).size
+    assert list(run.summary["conditioning"]["seam"]) == ["zyx"[axis]]
+
+
+def test_annealing_that_is_cut_short_holds_voxels_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    voxels = np.where(rng.random(SHAPE) < 0.3, rng.integers(0, 2, SHAPE), UNKNOWN).astype(np.uint8)
+    np.save(tmp_path / "voxels.npy", voxels)
+    more = {"conditioning": {"path": str(tmp_path / "voxels.npy")}, "optimizer": SWAPS}
+    known = voxels != UNKNOWN
+    with monkeypatch.context() as patch:
+        Stop(patch, 5)
+        cut = conduct(tmp_path / "run", **more)
+    assert cut.summary["status"] == "interrupted"
+    before = cut.phase.copy()
+    found = conduct(tmp_path / "run", resume=True, **more)
+    assert found.summary["status"] == "complete"
+    for phase in (before, found.phase):
+        np.testing.assert_array_equal(phase[known], voxels[known])
+    assert (found.phase != before).any()
+    assert int(found.phase.sum()) == round(float(IMAGE.mean()) * found.phase.size)
 
 
 def test_a_coarse_voxel_is_known_where_all_of_it_is() -> None:
@@ -240,14 +279,32 @@ BAD = {
     ),
     "a crop outside": (IMAGE[:20, :20], ["conditioning.crop=[8,24,0,16]"], "within rows 0 to 20"),
     "beyond the volume": (IMAGE[:16, :16], ["conditioning.index=16"], "an integer of at most 15"),
-    "an optimiser that moves all": (
-        IMAGE[:16, :16],
-        ["optimizer.name=yeong_torquato"],
-        "expected nothing (null) with optimizer.name=yeong_torquato",
-    ),
     "other phases": (IMAGE[:16, :16] + 3, [], "phases found, 3, 4"),
+    "a plane of voxels": (
+        np.where(np.eye(16), 1, np.full((16, 16, 16), 255)).astype(np.uint8),
+        ["conditioning.axis=y"],
+        "conditioning.axis: expected z with the voxels of given.npy, which lie where the volume's do, found y",
+    ),
+    "a place among voxels": (
+        np.where(np.eye(16), 1, np.full((16, 16, 16), 255)).astype(np.uint8),
+        ["conditioning.index=3"],
+        "conditioning.index: expected 0 with the voxels of given.npy",
+    ),
     "another volume": (np.zeros((8, 9, 10), np.uint8), [], "expected 16x16x16 voxels"),
     "floats": (np.zeros((16, 16, 16)), [], "expected integers (labels, 255 where unknown), found float64"),
+    "unknown as -1": (
+        np.where(np.arange(16) == 4, 1, np.full((16, 16, 16), -1)).astype(np.int16),
+        [],
+        "expected labels from 0 to 254, and 255 where unknown, found -1; save them as uint8",
+    ),
+    "a label above 255": (np.arange(4096).reshape(16, 16, 16), [], "255 where unknown, found 256"),
+    "all known": (np.zeros((16, 16, 16), np.uint8), [], "found labels everywhere, which leave nothing"),
+    "all known, as booleans": (np.zeros((16, 16, 16), bool), [], "found labels everywhere"),
+    "a single plane": (
+        IMAGE[:16, :16],
+        ["volume.size=null", "volume.shape=[16,16]"],
+        "expected nothing (null) for a single plane, all of which would be known, found 'given.npy'",
+    ),
     "nothing known": (np.full((16, 16, 16), 255, np.uint8), [], "expected known voxels"),
 }
 

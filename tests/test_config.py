@@ -80,6 +80,38 @@ def test_a_direction_takes_what_it_does_not_set_from_the_common_micrograph() -> 
     assert from_mapping(mapping).micrograph.source("z").threshold is None
 
 
+def test_classes_choose_their_segmentation() -> None:
+    common = from_mapping(with_("micrograph", {"path": "a.png", "classes": 3})).micrograph
+    assert (common.segmentation, common.classes) == ("multi-otsu", 3)
+    few = from_mapping(with_("micrograph", {"path": "a.png", "segmentation": "multi-otsu"})).micrograph
+    assert (few.segmentation, few.classes) == ("multi-otsu", 2)
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "expected"),
+    [
+        ({"classes": 3}, {"path": "b"}, ("multi-otsu", None, 3)),
+        ({"classes": 3}, {"classes": 4}, ("multi-otsu", None, 4)),
+        ({"classes": 3}, {"classes": 2}, ("multi-otsu", None, 2)),
+        ({"classes": 3}, {"segmentation": "otsu"}, ("otsu", None, 2)),
+        ({"classes": 3}, {"threshold": 90}, ("threshold", 90.0, 2)),
+        ({"classes": 3}, {"threshold": 90, "segmentation": "threshold"}, ("threshold", 90.0, 2)),
+        ({"threshold": 90}, {"classes": 3}, ("multi-otsu", None, 3)),
+        ({"threshold": 90}, {"segmentation": "labels"}, ("labels", None, 2)),
+        ({"segmentation": "labels"}, {"classes": 3}, ("multi-otsu", None, 3)),
+    ],
+)
+def test_what_belongs_to_another_segmentation_is_left_behind(
+    common: dict[str, Any], own: dict[str, Any], expected: tuple[str, float | None, int]
+) -> None:
+    near = {"path": "a.png", **common}
+    found = from_mapping(with_("micrograph", {**near, "z": own})).micrograph.source("z")
+    assert (found.segmentation, found.threshold, found.classes) == expected
+    far = with_("micrograph", near) | {"interpolate": {"micrograph": {"path": "c.png"} | own}}
+    end = from_mapping(far).interpolate.micrograph
+    assert end is not None and (end.segmentation, end.threshold, end.classes) == expected
+
+
 def test_three_directions_need_no_common_micrograph() -> None:
     mapping = with_("micrograph", {"z": {"path": "z"}, "y": {"path": "y"}, "x": {"path": "x"}})
     micrograph = from_mapping(mapping).micrograph
@@ -141,6 +173,14 @@ BAD = [
     ("micrograph", {"z": {"path": "a"}}, "micrograph.y.path: expected an image for direction y"),
     ("micrograph.segmentation", "threshold", "micrograph.threshold=128"),
     ("micrograph", {"path": "a", "segmentation": "otsu", "threshold": 3}, "segmentation=threshold"),
+    (
+        "micrograph",
+        {"path": "a", "segmentation": "otsu", "classes": 3},
+        "micrograph.classes: expected 2 with micrograph.segmentation=otsu, found 3; use "
+        "micrograph.segmentation=multi-otsu",
+    ),
+    ("micrograph.z", {"segmentation": "labels", "classes": 3}, "micrograph.z.classes: expected 2 with"),
+    ("micrograph", {"path": "a", "threshold": 9, "classes": 3}, "multi-otsu and micrograph.threshold=null"),
     ("micrograph.crop", [0, 7, 0, 64], "micrograph.crop"),
     ("micrograph.crop", [9, 0, 0, 64], "micrograph.crop"),
     ("micrograph.crop", [0, 64], "4 integers"),
@@ -158,6 +198,76 @@ def test_bad_settings_are_told_in_one_line(dotted: str, value: object, message: 
         from_mapping(with_(dotted, value))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+FROM_FILE = {"initial": "file", "initial_path": "a.npy"}
+GAUSSIAN = {"method": "gaussian"}
+SWAPS = {"optimizer": {"name": "yeong_torquato"}}
+IDLE: list[tuple[dict[str, Any], str, object, str]] = [
+    (
+        FROM_FILE,
+        "levels.count",
+        3,
+        "expected 1 or null with initial=file, a field of the finest level, found 3; leave it out, or set "
+        "initial=spectral",
+    ),
+    (FROM_FILE, "levels.coarsest", 8, "expected null with initial=file"),
+    (GAUSSIAN, "levels.count", 2, "expected 1 or null with method=gaussian"),
+    (GAUSSIAN, "levels.coarsest", 8, "expected null with method=gaussian"),
+    (GAUSSIAN, "output.threshold", 0.4, "expected auto with method=gaussian"),
+    (GAUSSIAN, "output.denoise", 0.2, "expected 0 with method=gaussian"),
+    (SWAPS, "levels.count", 2, "expected 1 or null with optimizer.name=yeong_torquato"),
+    (SWAPS, "levels.coarsest", 8, "expected null with optimizer.name=yeong_torquato"),
+    (
+        SWAPS,
+        "output.threshold",
+        "exact",
+        "expected auto with optimizer.name=yeong_torquato, which has no grey voxels, found exact; leave it out, or "
+        "set optimizer.name=lbfgsb",
+    ),
+    (SWAPS, "output.denoise", 0.2, "expected 0 with optimizer.name=yeong_torquato"),
+    (SWAPS, "optimizer.flip_rounds", 5, "expected 0 or null with optimizer.name=yeong_torquato"),
+    (
+        {"optimizer": {"iterations": 0}},
+        "optimizer.flip_rounds",
+        5,
+        "expected 0 or null with optimizer.iterations=0",
+    ),
+    ({"output": {"denoise": 0.2}}, "optimizer.flip_rounds", 5, "expected 0 or null with output.denoise"),
+    ({}, "conditioning.axis", "y", "expected z with conditioning.path=null, found y; leave it out, or set"),
+    ({}, "conditioning.index", 3, "expected 0 with conditioning.path=null, found 3"),
+    (
+        {},
+        "conditioning.crop",
+        [0, 64, 0, 64],
+        "expected null with conditioning.path=null, found [0, 64, 0, 64]",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("beside", "key", "value", "message"),
+    IDLE,
+    ids=[f"{key}={value} {list(of)}" for of, key, value, _ in IDLE],
+)
+def test_settings_that_would_do_nothing_are_refused(
+    beside: dict[str, Any], key: str, value: object, message: str
+) -> None:
+    section, name = key.split(".")
+    asked = SMALL | beside | {section: {**beside.get(section, {}), name: value}}
+    with pytest.raises(InputError) as caught:
+        from_mapping(asked)
+    assert str(caught.value).startswith(f"{key}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [FROM_FILE, GAUSSIAN, SWAPS | {"optimizer": {"name": "yeong_torquato", "flip_rounds": 0}}],
+    ids=["file", "gaussian", "swaps"],
+)
+def test_settings_that_say_what_happens_anyway_pass(beside: dict[str, Any]) -> None:
+    assert from_mapping(SMALL | beside | {"levels": {"count": 1}}).levels.count == 1
 
 
 @pytest.mark.parametrize("mapping", [3, [], "volume.size=3"])
@@ -190,6 +300,7 @@ def test_any_value_is_accepted_or_named(value: object, data: st.DataObject) -> N
         with_("initial", "noise"),
         with_("initial", "file") | {"initial_path": "x.npy"},
         with_("micrograph", {"path": "a", "crop": [0, 9, 0, 9], "z": {"threshold": 3}}),
+        with_("micrograph", {"path": "a", "classes": 3, "z": {"segmentation": "auto", "classes": 2}}),
     ],
 )
 def test_a_round_trip_changes_nothing(mapping: dict[str, Any]) -> None:
@@ -209,6 +320,14 @@ def test_yaml_and_dataclasses_have_the_same_keys_and_defaults() -> None:
     assert characterize_from_mapping(written) == characterize_from_mapping({"micrograph": "a.png"})
     # What the solver alone needs is not asked for here.
     assert _leaves(written) == {key for key in keys("characterize") if not key.startswith(_DIRECTIONS)}
+
+
+@pytest.mark.parametrize("key", ["levels.count", "levels.coarsest", "run.report"])
+def test_characterize_has_no_keys_of_the_solver(key: str) -> None:
+    """It describes the finest level alone, and writes a picture, no report."""
+    section, name = key.split(".")
+    with pytest.raises(InputError, match=f"^{section}.*: unknown key"):
+        characterize_from_mapping({"micrograph": "a.png", section: {name: None}})
 
 
 def test_settings_of_finished_volumes_are_the_same_in_yaml() -> None:

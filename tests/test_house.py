@@ -1,4 +1,4 @@
-"""What the documents say against what the program has."""
+"""What the documents say against what the program has, and what is written twice against itself."""
 
 import re
 import tomllib
@@ -80,3 +80,16 @@ def test_modules_are_short() -> None:
     )
     assert lengths[-1] <= 450
     assert lengths[len(lengths) // 2] < 200
+
+
+def test_what_layers_write_for_themselves_agrees() -> None:
+    """Modules that do without others, which are slow to load, repeat a small table."""
+    from mcrdist import directions, imagefile
+    from mcrdist.analysis import material
+    from mcrdist.config import micrograph
+    from mcrdist.store import metadata
+
+    assert micrograph.AXES == directions.AXES == metadata.AXES == material.AXES
+    assert set(micrograph.UNITS) == set(imagefile.MICROMETRES)
+    for unit, micrometres in imagefile.MICROMETRES.items():
+        assert metadata.METRES[metadata.UNITS[unit]] == pytest.approx(1e-6 * micrometres)

@@ -126,7 +126,8 @@ def test_whether_history_is_kept_stays_as_it_was(tmp_path: Path, monkeypatch: py
 def test_optimisers_that_cannot_be_looked_into_go_on_too(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"optimizer": few(name=name, iterations=12)}
+    flips = None if name == "yeong_torquato" else 20
+    more = {"optimizer": few(name=name, iterations=12, flip_rounds=flips)}
     with monkeypatch.context() as patch:
         Stop(patch, 5)
         cut = conduct(tmp_path / "cut", **more)

@@ -109,6 +109,7 @@ MISTAKES = {
     ),
     "empty list": (["micrograph.path=[,]"], "micrograph.path: expected the path of an image, or a list"),
     "levels": (["target.path=look/s2_pymks.npy", "levels.count=2"], "levels.count: expected 1 or null"),
+    "coarsest": (["target.path=look/s2_pymks.npy", "levels.coarsest=6"], "levels.coarsest: expected null"),
     "t": (["micrograph.path=a.npy", "interpolate.t=0.5"], "interpolate.t: expected null without"),
     "a plane": (
         [

@@ -44,7 +44,11 @@ class SliceEnergy:
 
 
 def slice_energies(objective: Objective) -> list[SliceEnergy]:
-    """The energy of every direction of an objective of S2 and, perhaps, variation and volume fraction."""
+    """The energy of every direction of an objective of S2 and, perhaps, variation and volume fraction.
+
+    Known voxels stay as they are, but the pairs across their border are counted as others are: that part of the
+    objective is left out.
+    """
     assert len(objective.phases.labels) == 1, objective.phases.labels
     return [_of_direction(direction, held, objective) for direction, held in objective.held.items()]
 
@@ -84,7 +88,7 @@ def _values(targets: Targets, count: int) -> Floats:
 
 
 def total(energies: Sequence[SliceEnergy], counts: Sequence[NDArray[np.int32]]) -> float:
-    """The energy of counts (S, 2L+1, L+1), one array a direction: the objective's loss."""
+    """The energy of counts (S, 2L+1, L+1), one array a direction: the objective's loss but for borders."""
     return float(sum(np.sum(_of_slices(energy, own)) for energy, own in zip(energies, counts, strict=True)))
 
 

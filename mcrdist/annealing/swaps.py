@@ -75,7 +75,7 @@ class Swaps:
 
     @property
     def energy(self) -> float:
-        """The objective's loss, from the counts."""
+        """The objective's loss but for borders, from the counts."""
         return energies_of.total(self._energies, self.counts)
 
     def attempt(self, attempts: int, temperature: float) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mcrdist import micrograph
 from mcrdist.config import ConditioningConfig, MicrographSource
+from mcrdist.config.idle import check_place
 from mcrdist.directions import AXES
 from mcrdist.errors import InputError
 from mcrdist.parallel.slab import Slab
@@ -152,13 +153,15 @@ def read_known(
     Raises
     ------
     InputError
-        No such file, no image, not as large as the plane or the volume, or phases that the targets have not.
+        No such file, no image, not as large as the plane or the volume, phases that the targets have not, or voxels
+        of which all are known, or none.
     """
     if config.path is None:
         return None
     path = Path(config.path).expanduser()
     voxels = _voxels(path)
     if voxels is not None:
+        check_place(config, f"the voxels of {path}, which lie where the volume's do")
         _check_voxels(voxels, path, phases, shape)
         return Known(voxels, shape)
     axis = AXES.index(config.axis)
@@ -221,9 +224,21 @@ def _check_voxels(
             "save them as uint8"
         )
     present = sorted(set().union(*(np.unique(plane).tolist() for plane in voxels)))
-    if set(present) <= {UNKNOWN}:
+    # Where one phase is described, any label beside it is the rest: -1 for unknown would be known everywhere.
+    outside = [label for label in present if not 0 <= label <= UNKNOWN]
+    if outside:
+        raise InputError(
+            f"conditioning.path: {path}: expected labels from 0 to {UNKNOWN - 1}, and {UNKNOWN} where unknown, found "
+            f"{outside[0]}; save them as uint8"
+        )
+    if present == [UNKNOWN]:
         raise InputError(
             f"conditioning.path: {path}: expected known voxels, found {UNKNOWN} (unknown) everywhere; set labels"
+        )
+    if UNKNOWN not in present:
+        raise InputError(
+            f"conditioning.path: {path}: expected voxels that are {UNKNOWN} (unknown), found labels everywhere, "
+            "which leave nothing to reconstruct; label what is not known so"
         )
     _check_labels([label for label in present if label != UNKNOWN], path, phases)
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from mcrdist.config.annealing import check_annealing
 from mcrdist.config.checkpoint import CheckpointConfig
 from mcrdist.config.descriptors import DescriptorConfig, descriptors_from_mapping
+from mcrdist.config.idle import check_idle
 from mcrdist.config.interpolate import INTERPOLATE, InterpolateConfig, build_interpolate
 from mcrdist.config.kinds import boolean, choice, integer, text
 from mcrdist.config.micrograph import AXES, MICROGRAPH, MicrographConfig, MicrographSource, require_images
@@ -27,6 +28,7 @@ from mcrdist.config.sections import (
     MINIMUM_SIZE,
     VOLUME,
     ConditioningConfig,
+    DirectoryConfig,
     InitialConfig,
     LevelsConfig,
     MemoryConfig,
@@ -63,6 +65,7 @@ __all__ = [
     "ConditioningConfig",
     "DaskConfig",
     "DescriptorConfig",
+    "DirectoryConfig",
     "ExportConfig",
     "InitialConfig",
     "InterpolateConfig",
@@ -108,8 +111,7 @@ class CharacterizeConfig:
     micrograph: MicrographConfig
     target: TargetConfig = setting(section(TargetConfig), TargetConfig())
     descriptors: DescriptorConfig = setting(section(DescriptorConfig), DescriptorConfig())
-    levels: LevelsConfig = setting(section(LevelsConfig), LevelsConfig())
-    run: RunConfig = setting(section(RunConfig), RunConfig())
+    run: DirectoryConfig = setting(section(DirectoryConfig), DirectoryConfig())
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,10 @@ def _check_together(given: dict[str, Any], shape: tuple[int, int, int] | None) -
             f"volume), found {lags}; take a smaller window or a larger volume"
         )
     known: ConditioningConfig = given.get("conditioning", ConditioningConfig())
-    if known.path is not None and given.get("optimizer", OptimizerConfig()).name == "yeong_torquato":
+    if known.path is not None and shape[0] == 1:
         raise InputError(
-            f"conditioning.path: expected nothing (null) with optimizer.name=yeong_torquato, which swaps all voxels, "
-            f"found {show(known.path)}; use optimizer.name=lbfgsb"
+            f"conditioning.path: expected nothing (null) for a single plane, all of which would be known, found "
+            f"{show(known.path)}; make a volume of {MINIMUM_SIZE} planes or more"
         )
     planes = shape[AXES.index(known.axis)]
     if known.index >= planes:
@@ -195,6 +197,14 @@ def _build_reconstruct(given: dict[str, Any], key: str) -> ReconstructConfig:
     micrograph = _micrograph(given)
     interpolate = build_interpolate(given.pop("interpolate", {}), "interpolate", micrograph)
     volume = given.pop("volume", None) or VOLUME(None, "volume")
+    check_idle(
+        initial,
+        given.get("method", "descriptors"),
+        given.get("levels", LevelsConfig()),
+        given.get("conditioning", ConditioningConfig()),
+        given.get("optimizer", OptimizerConfig()),
+        given.get("output", OutputConfig()),
+    )
     _check_together(given, volume.shape)
     if given.get("optimizer", OptimizerConfig()).name == "yeong_torquato":
         check_annealing(given.get("descriptors", DescriptorConfig()), given.get("target", TargetConfig()))
@@ -242,7 +252,7 @@ _WEIGHTS = Section(
 )
 
 _VERIFY = Section(
-    {"run": Section({"dir": checks_of(RunConfig)["dir"]}, lambda given, key: given.get("dir"))},
+    {"run": Section(checks_of(DirectoryConfig), lambda given, key: given.get("dir"))},
     lambda given, key: given.get("run"),
 )
 _VERBS = {

@@ -17,6 +17,8 @@ from mcrdist.errors import InputError
 AXES = ("z", "y", "x")
 MINIMUM_SIZE = 8  # pixels a side: below this an image holds no statistics worth matching
 
+CLASSES = 2  # of multi-otsu, unless the settings say how many
+
 UNITS = ("angstrom", "nm", "um", "mm", "cm", "m")
 
 Segmentation = Literal["auto", "labels", "otsu", "multi-otsu", "threshold"]
@@ -45,7 +47,7 @@ class MicrographSource:
         choice("auto", "labels", "otsu", "multi-otsu", "threshold", example="otsu"), "auto"
     )
     threshold: float | None = setting(number(optional=True, example="128"), None)
-    classes: int = setting(integer(2, 5), 2)
+    classes: int = setting(integer(2, 5), CLASSES)
     invert: bool = setting(boolean(), False)
     crop: tuple[int, int, int, int] | None = setting(
         integers(4, 0, optional=True, example="[0,512,0,512]"), None
@@ -112,8 +114,28 @@ def _merge_source(base: MicrographSource, given: dict[str, Any]) -> dict[str, An
     return fields | given
 
 
+def _resegmented(given: dict[str, Any]) -> dict[str, Any]:
+    """Return `given`, where it chooses a segmentation without what belongs to that of the common micrograph.
+
+    A threshold and classes are no one's but their segmentation's: another one leaves them behind.
+    """
+    kind = given.get("segmentation", "auto")
+    if kind == "auto" and "threshold" in given:
+        kind = "threshold"
+    elif kind == "auto" and given.get("classes", CLASSES) != CLASSES:
+        kind = "multi-otsu"
+    if kind == "auto":
+        return given
+    left: dict[str, Any] = {"segmentation": "auto"}
+    if kind != "threshold":
+        left["threshold"] = None
+    if kind != "multi-otsu":
+        left["classes"] = CLASSES
+    return left | given
+
+
 def _check_source(source: MicrographSource, key: str) -> MicrographSource:
-    """Check what one field cannot know of another; a threshold chooses its segmentation."""
+    """Check what one field cannot know of another; a threshold, or classes, choose their segmentation."""
     if source.path is not None and source.image is not None:
         raise InputError(f"{key}: expected a path or an image, found both; give one of them")
     if source.segmentation == "threshold" and source.threshold is None:
@@ -128,6 +150,14 @@ def _check_source(source: MicrographSource, key: str) -> MicrographSource:
                 f"{source.threshold:g}; use {key}.segmentation=threshold"
             )
         source = replace(source, segmentation="threshold")
+    if source.classes != CLASSES:
+        if source.segmentation not in ("auto", "multi-otsu"):
+            remedy = "" if source.threshold is None else f" and {key}.threshold=null"
+            raise InputError(
+                f"{key}.classes: expected {CLASSES} with {key}.segmentation={source.segmentation}, found "
+                f"{source.classes}; use {key}.segmentation=multi-otsu{remedy}"
+            )
+        source = replace(source, segmentation="multi-otsu")
     if source.crop is not None:
         row0, row1, column0, column1 = source.crop
         if row1 - row0 < MINIMUM_SIZE or column1 - column0 < MINIMUM_SIZE:
@@ -144,16 +174,11 @@ def build_micrograph(
     """Build the micrographs of all directions from the checked mapping; `base` has what that does not set."""
     given = dict(given)
     own = {axis: given.pop(axis) for axis in AXES if axis in given}
-    common = _check_source(MicrographSource(**_merge_source(base, given)), key)
+    common = _check_source(MicrographSource(**_merge_source(base, _resegmented(given))), key)
     directions: dict[str, Any] = {}
     for axis, overrides in own.items():
         if overrides:
-            # The common threshold belongs to the common segmentation; another segmentation leaves it behind.
-            if overrides.get("segmentation") not in (None, "auto", "threshold"):
-                overrides = {"threshold": None} | overrides
-            elif "threshold" in overrides and "segmentation" not in overrides:
-                overrides = {"segmentation": "auto"} | overrides
-            merged = MicrographSource(**_merge_source(common, overrides))
+            merged = MicrographSource(**_merge_source(common, _resegmented(overrides)))
             directions[axis] = _check_source(merged, f"{key}.{axis}")
     return MicrographConfig(**_merge_source(common, {}), **directions)
 

@@ -100,10 +100,16 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """The run directory; `dir` None lets the program find a new name."""
+class DirectoryConfig:
+    """Where results go; `dir` None lets the program find a new name."""
 
     dir: str | None = setting(text("the path of a directory", optional=True, example="runs/first"), None)
+
+
+@dataclass(frozen=True)
+class RunConfig(DirectoryConfig):
+    """The run directory, and whether a report is written there."""
+
     report: bool = setting(boolean(), True)
 
 
