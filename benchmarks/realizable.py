@@ -23,7 +23,7 @@ from mcrdist.directions import AXES
 from mcrdist.imagefile import read
 from mcrdist.spectrum import nearest
 
-ITERATIONS = 400
+ITERATIONS = 1500
 
 
 def main() -> None:

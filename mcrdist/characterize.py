@@ -80,7 +80,7 @@ def in_words(path: Path) -> list[str]:
         each = ", ".join(f"{axis} {value:.2%}" for axis, value in errors.items())
         lines.append(
             f"nearest periodic volume, lags up to {one['lags']}: E(s2){of} {sum(errors.values()) / len(errors):.2%} "
-            f"({each}); no volume has less than {one['bound']:.2%} in the mean"
+            f"({each}); no volume has less than about {one['bound']:.2%} in the mean"
         )
     return lines
 

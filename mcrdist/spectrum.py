@@ -24,8 +24,8 @@ Box = tuple[int, int, int]
 FIT_ITERATIONS = 60
 #: And what it takes to find the distance of the nearest spectrum to some hundredths of itself.
 NEAREST_ITERATIONS = 100
-#: Lags on which that is looked for, at most, and sides of the periodic box over lags: it takes seconds.
-NEAREST_LAGS, SIDES_BY_LAGS = 16, 3
+#: Lags on which that is looked for, at most, and voxels a side of the periodic box: it takes seconds.
+NEAREST_LAGS, NEAREST_SIDE = 16, 48
 
 
 class Planes:
@@ -136,7 +136,7 @@ class Nearest:
 
 
 def nearest(
-    wanted: Mapping[int, Floats], side: int | None = None, iterations: int = NEAREST_ITERATIONS
+    wanted: Mapping[int, Floats], side: int = NEAREST_SIDE, iterations: int = NEAREST_ITERATIONS
 ) -> Nearest:
     """How near a periodic volume can come to the S2 (2L+1, L+1) wanted of the planes normal to axes 0, 1, 2.
 
@@ -144,15 +144,13 @@ def nearest(
     ----------
     wanted : mapping of axis to array (2L+1, L+1)
         S2 of images; lags beyond `NEAREST_LAGS` are not looked at.
-    side : int, optional
-        Of the periodic volume, in voxels; default three times the lags. What is nearest in larger ones may be some per
-        cent of itself nearer.
+    side : int
+        Of the periodic volume, in voxels. What is nearest in larger ones may be some per cent of itself nearer.
     iterations : int
         At most so many; the distances are found from above.
     """
     lags = min(NEAREST_LAGS, *(values.shape[1] - 1 for values in wanted.values()))
     inner = {axis: _inner(values, lags) for axis, values in wanted.items()}
-    side = side or max(SIDES_BY_LAGS * lags, 3)
     # Uncorrelated pixels around their mean: that of the squares is S2(0), and what all lags have is near the least S2.
     start = np.full((side,) * 3, np.mean([values[lags, 0] - values.min() for values in inner.values()]))
     start[0, 0, 0] += side**3 * np.mean([values.min() for values in inner.values()])

@@ -49,7 +49,7 @@ def test_residuals_are_those_of_the_correlation_in_space() -> None:
 def test_what_a_volume_has_is_reached() -> None:
     volume = two_phases(2, (15, 15, 15), 0.3)
     wanted = {axis: values.mean(0) for axis, values in planes_s2(volume, 5).items()}
-    assert nearest(wanted).mean < 1e-4
+    assert nearest(wanted, side=15).mean < 1e-4
 
 
 def test_the_spectrum_is_even_and_nowhere_negative() -> None:
@@ -80,7 +80,7 @@ def test_no_volume_is_nearer_than_the_bound(
     ]
     found = nearest(wanted, side=6, iterations=400)
     assert found.bound <= found.mean
-    assert np.mean(errors) >= found.bound * (1 - 1e-3)
+    assert np.mean(errors) >= found.bound * (1 - 1e-2)  # it is found from above
 
 
 def test_only_the_inner_lags_are_looked_at() -> None:
@@ -92,5 +92,5 @@ def test_only_the_inner_lags_are_looked_at() -> None:
 
 def test_images_of_different_amounts_contradict_one_another() -> None:
     images = [two_phases(4, (64, 64), fraction) for fraction in (0.2, 0.4, 0.6)]
-    assert nearest(wanted_of(images, 3)).bound > 0.1
-    assert nearest(wanted_of([images[1]] * 3, 3)).bound < 0.02
+    assert nearest(wanted_of(images, 3), side=12).bound > 0.1
+    assert nearest(wanted_of([images[1]] * 3, 3), side=12).bound < 0.02
