@@ -52,8 +52,8 @@ def test_halfway_by_default() -> None:
 def test_planes_normal_to_the_axis_have_a_target_each(along: str) -> None:
     planes = SHAPE["zyx".index(along)]
     t = np.linspace(0.0, 1.0, planes)
-    near, far = (end.values["s2"][0] for end in ENDS)
     for name in DIRECTIONS:
+        near, far = (at(targets_of(end), name).values["s2"][0] for end in (NEAR, FAR))
         found = at(between(along=along), name).values
         if name == along:
             assert len(found["s2"]) == planes

@@ -44,6 +44,14 @@ def variation(slices: NDArray[np.float64], periodic: bool, smoothing: float = 0.
     return total
 
 
+def step_length(image: Floats, axis: int, lag: int, periodic: bool, smoothing: float = 0.0) -> float:
+    """Mean absolute difference of pixels of an image (H, W) that lie `lag` apart along an axis; see `variation`."""
+    size = image.shape[axis]
+    far = np.roll(image, -lag, axis) if periodic else np.take(image, range(lag, size), axis)
+    near = image if periodic else np.take(image, range(size - lag), axis)
+    return float(_lengths(far - near, smoothing).mean())
+
+
 def _lengths(steps: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
     """The smoothed absolute value, 0 and 1 at 0 and 1."""
     if math.isinf(smoothing):

@@ -67,6 +67,10 @@ class Interpolation(Targets):
     def shown(self) -> int:
         return self.ends[0].shown
 
+    @property
+    def one_for_all(self) -> bool:
+        return all(one.one_for_all for one in self.ends)
+
     def profile(self, slices: int) -> Floats:
         """t of each of so many planes along the axis."""
         if len(self.way) == 1:
