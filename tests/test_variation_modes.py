@@ -15,12 +15,21 @@ from mcrdist import synthetic
 from mcrdist.config import from_mapping
 from mcrdist.descriptors.base import SliceGrid
 from mcrdist.descriptors.correlation import LagWindow, TwoPointTerm, two_point
+from mcrdist.descriptors.pooled import averaged
 from mcrdist.descriptors.variation import Mode, VariationTerm
 from mcrdist.directions import ORTHOGONAL
 from mcrdist.look import Held
+from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.slab import Slab
+from mcrdist.parallel.threads import Workers
+from mcrdist.phases import Phases
+from mcrdist.solver.grid import Grid
 from mcrdist.solver.multipliers import MET, Multipliers
 from mcrdist.store.run import Run
+from mcrdist.targets import load_targets
+from mcrdist.targets.measure import measure
 
 SHAPE = (3, 9, 8)
 GRID = SliceGrid(SHAPE[1:], torch.float64)
@@ -93,6 +102,35 @@ def test_multipliers_learn_from_the_errors() -> None:
     nearly = Evaluation(0.0, 0.0, {"z": {"variation": np.full((3, 1), 0.5 * MET)}})
     assert not held.update(asked, nearly)
     assert not Multipliers().wanted(other)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_a_micrograph_is_its_own_target_on_every_level(mode: Mode, factor: int) -> None:
+    """Averaged it has grey steps, which count in the target as they count in the volume."""
+    side = 64 // factor
+    image = synthetic.ThresholdedGaussian(length=6.0, fraction=0.4).draw((64, 64), np.random.default_rng(1))
+    config = from_mapping(
+        {
+            "micrograph": image,
+            "volume": {"shape": [64, 64]},
+            "target": {"lags": 6, "periodic": True},
+            "descriptors": {"variation": {"mode": mode, "pooled": [] if mode == "constrain" else [2]}},
+        }
+    )
+    targets = load_targets(config.micrograph, config.target)
+    found = measure(targets, config.descriptors, ORTHOGONAL[:1], (1, side, side), factor)
+    comm, workers = Comm.start("cpu"), Workers(1)
+    slab = Slab((1, side, side), comm, workers, torch.float64)
+    grid = Grid(
+        Level(0, slab.shape, factor), slab, Phases((1,), workers), ORTHOGONAL[:1],
+        found.targets, found.selections, comm, workers,
+    )  # fmt: skip
+    # On the finest level flips and reports smooth otherwise, which is of no consequence on two phases.
+    for smoothing in [None, math.inf, 0.0] if factor == 1 else [None]:
+        field = torch.from_numpy(averaged(image.astype(float), factor))[None]
+        for name, errors in grid.objective(smoothing=smoothing)(field, None).errors["z"].items():
+            assert abs(float(errors[0, 0])) < 1e-12, (name, smoothing)
 
 
 def conduct(directory: Path, mode: str, weight: float, size: int = 16) -> Run:
