@@ -83,7 +83,8 @@ def _selection(
         return None
     lags = int(targets[f"{direction.name}/s2"].shape[1]) - 1
     periodic = bool(targets.get("periodic", False))
-    return select(config, View(direction.slice_shape(shape), shown, periodic, lags, True))
+    # What there was no room for the run was not held to.
+    return select(config, View(direction.slice_shape(shape), shown, periodic, lags, finest=False))
 
 
 def available(run: Run, shape: Shape) -> tuple[DescriptorConfig | None, list[str]]:
