@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from mcrdist import synthetic
 from mcrdist.config import from_mapping
 from mcrdist.descriptors.base import SliceGrid
 from mcrdist.descriptors.correlation import LagWindow, TwoPointTerm, two_point
-from mcrdist.descriptors.pooled import averaged
-from mcrdist.descriptors.variation import Mode, VariationTerm
+from mcrdist.descriptors.pooled import Pooled, averaged
+from mcrdist.descriptors.variation import Mode, Variation, VariationTerm
 from mcrdist.directions import ORTHOGONAL
+from mcrdist.errors import InputError
 from mcrdist.look import Held
 from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation
@@ -87,6 +89,35 @@ def test_minimised_is_the_variation_itself() -> None:
     errors = of.accumulate(checkers, None, 1.0, AT).numpy()
     np.testing.assert_allclose(of.loss(errors), 0.7 * 2.0 / 0.3)
     assert not of.misfit(errors).any()
+
+
+@pytest.mark.parametrize("mode", ["match", "minimize"])
+def test_averages_of_slices_have_the_loss_and_the_misfit_of_the_mode(mode: Mode) -> None:
+    """What is there when the targets are met, of a variation that is minimised, is no misfit there either."""
+    descriptor = Variation(mode=mode)
+    image = synthetic.ThresholdedGaussian(length=3.0).draw((16, 16), np.random.default_rng(0)).astype(float)
+    pooled = Pooled(descriptor, 2)
+    targets = {"variation@2": pooled.describe(image, True)[None]}
+    averages = pooled.term(targets, 0.7, SliceGrid((16, 16), torch.float64))
+    own = descriptor.term({"variation": targets["variation@2"]}, 0.7, SliceGrid((8, 8), torch.float64))
+    errors = np.array([0.5, -0.2, 0.0])
+    np.testing.assert_array_equal(averages.loss(errors), own.loss(errors))
+    np.testing.assert_array_equal(averages.misfit(errors), own.misfit(errors))
+    assert averages.misfit(errors).any() == (mode == "match")
+
+
+def test_a_constraint_has_one_resolution() -> None:
+    def settings(**variation: Any) -> dict[str, Any]:
+        image = np.eye(16, dtype=np.uint8)
+        return {"micrograph": image, "volume": {"size": 16}, "descriptors": {"variation": variation}}
+
+    with pytest.raises(
+        InputError, match=r"^descriptors\.variation\.pooled: expected \[\] .*mode=match$"
+    ) as caught:
+        from_mapping(settings(mode="constrain", pooled=[2]))
+    assert "\n" not in str(caught.value)
+    from_mapping(settings(mode="constrain", pooled=[2], weight=0.0))
+    from_mapping(settings(mode="minimize", pooled=[2]))
 
 
 def test_multipliers_learn_from_the_errors() -> None:
