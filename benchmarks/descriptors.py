@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from statistics import median
 from typing import Any
 
@@ -55,7 +54,7 @@ def objective(size: int, descriptors: dict[str, Any], comm: Comm, workers: Worke
     level, slab = Level(0, shape, 1), Slab(shape, comm, workers)
     phases = Phases(targets.phases, workers)
     grid = Grid(level, slab, phases, ORTHOGONAL, found.targets, found.selections, comm, workers)
-    return grid.objective(math.inf)
+    return grid.objective()
 
 
 def main() -> None:

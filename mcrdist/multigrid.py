@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mcrdist.config import LevelsConfig
 from mcrdist.descriptors.pooled import averaged
-from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.halo import fetch
 from mcrdist.parallel.random import noise
-from mcrdist.parallel.slab import Slab, partition
+from mcrdist.parallel.slab import Slab
 
 #: A level is worth solving while averaging leaves the micrographs this share of their variance: below, their
 #: features are smaller than a voxel, and what is settled there is made undone, or worse, survives as blocks.
@@ -76,8 +76,8 @@ def _resolves(images: Mapping[str, NDArray[np.float64]], factor: int) -> bool:
     return all(averaged(image, factor).var() >= RESOLVED * image.var() for image in images.values())
 
 
-def upsample(field: Tensor, coarse: Slab, fine: Slab, comm: Comm) -> Tensor:
-    """Periodic B-spline from one slab-distributed grid to another.
+def upsample(field: Tensor, coarse: Slab, fine: Slab) -> Tensor:
+    """Periodic B-spline from one slab-distributed grid to another. Collective.
 
     A finished volume must not show on which grids it was begun. So nothing is interpolated: a spline through the coarse
     values, a trilinear one above all, is sharp at their centres and soft between, and the optimiser, which works on
@@ -99,34 +99,19 @@ def upsample(field: Tensor, coarse: Slab, fine: Slab, comm: Comm) -> Tensor:
     nz, ny, nx = fine.shape
     field = _along(_along(field, 2, nx), 1, ny)
     cells, weights = _stencil(coarse.shape[0], nz)
-    owners = partition(coarse.shape[0], comm.size)
-
-    def needed(rank: int) -> NDArray[np.int64]:
-        start, stop = partition(nz, comm.size)[rank]
-        return np.unique(cells[start:stop])
-
-    def held(planes: NDArray[np.int64], rank: int) -> NDArray[np.int64]:
-        start, stop = owners[rank]
-        return planes[(planes >= start) & (planes < stop)]
-
-    mine = needed(comm.rank)
-    sent = [held(needed(rank), comm.rank) for rank in range(comm.size)]
-    received = [held(mine, rank) for rank in range(comm.size)]
-    packed = field[torch.as_tensor(np.concatenate(sent) - coarse.start)]
-    pending = comm.exchange(packed, [len(p) * ny * nx for p in sent], [len(p) * ny * nx for p in received])
-    planes = pending.wait().view(-1, ny, nx)  # owners are in order, so the planes are sorted
-    start, stop = partition(nz, comm.size)[comm.rank]
-    places = np.searchsorted(mine, cells[start:stop])
+    needed = [np.unique(cells[own.start : own.stop]) for own in fine.owners[0]]
+    planes = fetch(field, coarse, needed)
+    places = np.searchsorted(needed[fine.comm.rank], cells[fine.start : fine.stop])
     result = fine.empty()
 
     def blend(index: int) -> None:
-        shares = [float(weight) for weight in weights[start + index]]
+        shares = [float(weight) for weight in weights[fine.start + index]]
         plane = torch.mul(planes[places[index, 0]], shares[0], out=result[index])
         for place, share in zip(places[index, 1:], shares[1:], strict=True):
             plane.add_(planes[place], alpha=share)
         plane.clamp_(0.0, 1.0)  # the shares add up to 1 but for rounding
 
-    fine.workers.map(blend, range(stop - start))
+    fine.workers.map(blend, range(fine.planes))
     return result
 
 

@@ -345,7 +345,7 @@ class _Conductor:
         """The field on the next grid, with the upsampling noise of that level if there is one to come."""
         variables = []
         for stream, variable in enumerate(self.phases.split(field)):
-            upsampled = upsample(variable, coarse, fine, self.comm)
+            upsampled = upsample(variable, coarse, fine)
             if level is not None:
                 upsampled = perturb(upsampled, fine, self.config.seed, level, stream)
             variables.append(upsampled)

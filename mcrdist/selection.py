@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -64,6 +64,23 @@ class Selection:
         """The descriptors of all phases together."""
         return [chosen.descriptor for chosen in self.joint]
 
+    def names(self) -> list[str]:
+        """Of all descriptors."""
+        return [one.name for one in self.descriptors] + [one.name for one in self.joints]
+
+    def only(self, names: Collection[str]) -> Selection:
+        """The descriptors of these names."""
+        return Selection(
+            tuple(one for one in self.single if one.descriptor.name in names),
+            tuple(one for one in self.joint if one.descriptor.name in names),
+        )
+
+
+def shared(selections: Mapping[str, Selection]) -> dict[str, Selection]:
+    """By direction, the descriptors that all directions have: slices of a coarse level may have room for fewer."""
+    common = set.intersection(*(set(one.names()) for one in selections.values()))
+    return {direction: one.only(common) for direction, one in selections.items()}
+
 
 Build = Callable[[View], Descriptor]
 
@@ -76,8 +93,8 @@ def select(config: DescriptorConfig, view: View) -> Selection:
     Raises
     ------
     InputError
-        Cross-correlations of a material of two phases, a resolution that the slices do not have, a network whose
-        weights are missing or whose layers see too few pixels of them.
+        Cross-correlations of a material of two phases, a resolution that the slices do not have, patches wider than
+        the window, a network whose weights are missing or whose layers see too few pixels of them.
     """
 
     def two_point(seen: View) -> Descriptor:
@@ -142,10 +159,20 @@ def _at_resolutions(
 
 def _patches(config: PatchConfig, view: View) -> Iterator[Chosen]:
     """The patches that slices and micrograph have room for: those no wider than the lag window."""
+    if not config.weight:
+        return
     kinds = [PatchKind(size, pooled) for pooled in (1, *config.pooled) for size in config.sizes]
-    kinds = [kind for kind in kinds if kind.side <= 2 * view.lags]
-    if config.weight and kinds:
-        descriptor = PatchDistributions(kinds, config.filters, config.redraw)
+    fitting = [kind for kind in kinds if kind.side <= 2 * view.lags]
+    if view.finest and len(fitting) < len(kinds):
+        wide = next(kind for kind in kinds if kind not in fitting)
+        (height, width), averaged = view.shape, wide.pooled > 1
+        raise InputError(
+            f"descriptors.patches.{'pooled' if averaged else 'sizes'}: expected patches of at most {2 * view.lags} "
+            f"voxels a side, twice the lags of slices of {height}x{width} voxels, found {wide.size}"
+            f"{f' averaged ones of {wide.pooled}' if averaged else ''}; take smaller ones, or more target.lags"
+        )
+    if fitting:
+        descriptor = PatchDistributions(fitting, config.filters, config.redraw)
         yield Chosen(descriptor, config.weight * descriptor.balance, config.every)
 
 

@@ -18,6 +18,7 @@ from mcrdist.analysis.material import phases
 from mcrdist.analysis.volume import held
 from mcrdist.config import DescriptorConfig, VolumeSourceConfig
 from mcrdist.descriptors.three_point import ThreePointCorrelation
+from mcrdist.directions import DIAGONAL, ORTHOGONAL
 from mcrdist.store import Run
 
 pytest.importorskip("distributed")
@@ -142,6 +143,12 @@ def test_diagonal_planes_too(tmp_path: Path) -> None:
         micrograph="synthetic:gaussian",
         volume={"size": 16},
         target={"lags": 4, "diagonals": True},
+        descriptors={
+            "s2": {"pooled": [2]},
+            "s3": {"weight": 1, "lags": 2},
+            "lineal_path": {"weight": 1},
+            "patches": {"weight": 1, "sizes": [3]},
+        },
         run={"dir": tmp_path / "run", "report": False},
         **QUICK,
     )
@@ -183,11 +190,11 @@ def test_the_smallest_micrograph_decides() -> None:
     small, large = (np.arange(n * n).reshape(n, n) % 2 for n in (8, 12))
     of = phases({}, {"z/phase": np.int64(1)})
     targets = {"z/micrograph": large, "z/image2/micrograph": small}
-    assert held.micrographs(targets, "z", of)[0].shape == (8, 8)
-    assert held.micrographs({"from/z/micrograph": large, "to/z/micrograph": small}, "z", of)[0].shape == (
-        8,
-        8,
-    )
-    assert held.micrographs({}, "z", of) == []
+    z, diagonal = ORTHOGONAL[0], DIAGONAL[0]
+    assert held.micrographs(targets, z, of)[0].shape == (8, 8)
+    ends = {"from/z/micrograph": large, "to/z/micrograph": small}
+    assert held.micrographs(ends, z, of)[0].shape == (8, 8)
+    assert held.micrographs({"y/micrograph": large}, diagonal, of)[0].shape == (8, 12)  # rows √2 apart
+    assert held.micrographs({}, z, of) == []
     assert held.graded({"z/slices/s2": small}, "z") and not held.graded({}, "z")
     assert DescriptorConfig().extra == ()

@@ -83,7 +83,7 @@ def compute(threads: int, shared: bool = True) -> Results:
             found[f"gradient {key}"] = digest(comm, gradient)
         for coarse, fine in UPSAMPLINGS:
             small, large = (Slab(shape, comm, workers, torch.float32) for shape in (coarse, fine))
-            above = upsample(noise(small, 3, 0, "uniform"), small, large, comm)
+            above = upsample(noise(small, 3, 0, "uniform"), small, large)
             found[f"upsampled {coarse} {fine}"] = digest(comm, above)
             found[f"perturbed {coarse} {fine}"] = digest(comm, perturb(above, large, 3, 1))
         structure = synthetic.ThresholdedGaussian(length=4.0, fraction=0.4)

@@ -81,7 +81,7 @@ def up(coarse: NDArray[np.float64], shape: Shape) -> NDArray[np.float64]:
         workers = Workers(1)
         small = Slab(tuple(coarse.shape), comm, workers, torch.float64)  # type: ignore[arg-type]
         fine = Slab(shape, comm, workers, torch.float64)
-        return upsample(torch.from_numpy(coarse), small, fine, comm).numpy()
+        return upsample(torch.from_numpy(coarse), small, fine).numpy()
 
 
 @pytest.mark.parametrize(

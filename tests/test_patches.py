@@ -21,6 +21,7 @@ from mcrdist.descriptors.correlation import two_point
 from mcrdist.descriptors.patches import QUANTILES, SETS, PatchDistributions, PatchTerm
 from mcrdist.descriptors.projections import PatchKind
 from mcrdist.descriptors.quantiles import ascending, cell_means
+from mcrdist.errors import InputError
 from mcrdist.selection import select
 from mcrdist.view import View
 
@@ -223,21 +224,31 @@ def test_single_precision_is_double_precision_rounded() -> None:
 # ------------------------------------------------------------------------------------------- configuration
 
 
-def test_patches_wider_than_the_window_are_left_out() -> None:
+def test_patches_wider_than_the_window_are_left_out_on_coarse_levels_and_refused_on_the_finest() -> None:
     config = DescriptorConfig(patches=PatchConfig(weight=2.0, sizes=(2, 5), filters=4, pooled=(4,)))
 
-    def view(lags: int) -> View:
-        return View((64, 64), [np.eye(64)], True, lags, True)
-
-    def kinds(lags: int) -> tuple[PatchKind, ...]:
-        for chosen in select(config, view(lags)).single:
+    def kinds(lags: int, finest: bool = False) -> tuple[PatchKind, ...]:
+        for chosen in select(config, View((64, 48), [np.eye(64)], True, lags, finest)).single:
             if isinstance(chosen.descriptor, PatchDistributions):
                 return chosen.descriptor.kinds
         return ()
 
-    assert kinds(16) == (PatchKind(2), PatchKind(5), PatchKind(2, 4), PatchKind(5, 4))
+    assert kinds(16) == kinds(16, finest=True) == (*map(PatchKind, (2, 5)), PatchKind(2, 4), PatchKind(5, 4))
     assert kinds(4) == (PatchKind(2), PatchKind(5), PatchKind(2, 4))
     assert kinds(2) == (PatchKind(2),)
+    for lags, said in (
+        (
+            4,
+            r"^descriptors\.patches\.pooled: expected .* 8 voxels a side, .* 64x48 voxels, found 5 averaged .* of 4;",
+        ),
+        (
+            2,
+            r"^descriptors\.patches\.sizes: expected .* 4 voxels a side, twice the lags .* found 5; .*target\.lags$",
+        ),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            kinds(lags, finest=True)
+        assert "\n" not in str(caught.value)
     assert "patches" not in {
         chosen.descriptor.name
         for chosen in select(DescriptorConfig(), View((64, 64), [np.eye(64)], True, 16, True)).single

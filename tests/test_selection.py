@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import mcrdist
 from mcrdist import InputError, synthetic
 from mcrdist.config import from_mapping
 from mcrdist.descriptors.lineal_path import HARDLY_EVER, LinealPath, lineal_path, telling_length
 from mcrdist.descriptors.pooled import Pooled
 from mcrdist.descriptors.three_point import ThreePointCorrelation
+from mcrdist.directions import ORTHOGONAL
 from mcrdist.selection import Selection, select
+from mcrdist.targets import load_targets
+from mcrdist.targets.measure import Measured, measure
 from mcrdist.view import View
 
 Floats = NDArray[np.float64]
@@ -91,6 +95,73 @@ def test_coarse_levels_do_what_they_can() -> None:
     found = chosen(coarse, s2={"pooled": [2, 4, 8]}, s3={"weight": 1.0, "pooled": [3]})
     pooled = [one.descriptor.name for one in found.single if isinstance(one.descriptor, Pooled)]
     assert pooled == ["s2@2"]
+
+
+def measured(shape: tuple[int, int, int], factor: int, **descriptors: dict[str, Any]) -> Measured:
+    config = from_mapping(
+        {
+            "micrograph": IMAGE.astype(np.uint8),
+            "volume": {"shape": shape},
+            "descriptors": descriptors,
+        }
+    )
+    targets = load_targets(config.micrograph, config.target)
+    level = tuple(round(n / factor) for n in shape)
+    return measure(targets, config.descriptors, ORTHOGONAL, level, factor)  # type: ignore[arg-type]
+
+
+#: Volumes whose directions have room for different descriptors on a coarse level.
+UNEVEN: dict[str, tuple[tuple[int, int, int], int, dict[str, Any]]] = {
+    "9 x 8 voxels": ((36, 32, 32), 4, {"s2": {"pooled": [2]}}),
+    "short windows": ((16, 48, 48), 4, {"patches": {"weight": 1.0, "sizes": [6]}}),
+    "few voxels of an average": ((16, 64, 64), 4, {"s3": {"weight": 1.0, "pooled": [4]}}),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_all_directions_of_a_level_have_the_same_descriptors(name: str) -> None:
+    """All that was asked for on the finest level, and on a coarse one what each direction has room for."""
+    shape, factor, descriptors = UNEVEN[name]
+    counts = []
+    for pixels in (1, factor):
+        found = measured(shape, pixels, **descriptors)
+        names = [selection.names() for selection in found.selections.values()]
+        assert names[0] == names[1] == names[2]
+        assert all(list(found.targets[axis][0].values) == names[0] for axis in "zyx")
+        counts.append(len(names[0]))
+    assert counts[0] == counts[1] + 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "descriptors", "setting"),
+    [
+        ((8, 32, 32), {"patches": {"weight": 1.0, "sizes": [10]}}, "descriptors.patches.sizes"),
+        ((8, 32, 32), {"patches": {"weight": 1.0, "sizes": [3, 10]}}, "descriptors.patches.sizes"),
+        ((9, 32, 32), {"s2": {"pooled": [2]}}, "descriptors.s2.pooled"),
+        ((33, 31, 35), {"s2": {"pooled": [2]}}, "descriptors.s2.pooled"),
+    ],
+)
+def test_what_some_directions_or_none_can_have_is_refused(
+    shape: tuple[int, int, int], descriptors: dict[str, Any], setting: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{setting}: expected ") as caught:
+        measured(shape, 1, **descriptors)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_whose_coarse_slices_have_different_room(tmp_path: Path) -> None:
+    """9 x 8 x 8 voxels: slices normal to z can be averaged over 2 x 2 of them, others cannot."""
+    run = mcrdist.reconstruct(
+        micrograph={"image": IMAGE.astype(np.uint8)},
+        volume={"shape": [36, 32, 32]},
+        levels={"count": 3, "coarsest": 8},
+        descriptors={"s2": {"pooled": [2]}},
+        optimizer={"iterations": 2, "binarize_iterations": 1, "flip_rounds": 1},
+        runtime={"threads": 1},
+        run={"dir": tmp_path / "run", "report": False},
+    )
+    assert [level["shape"] for level in run.summary["levels"]] == [[9, 8, 8], [18, 16, 16], [36, 32, 32]]
+    assert all("s2@2" in errors for errors in run.summary["errors"]["rounded"].values())
 
 
 @pytest.mark.parametrize("factor", [5, 8, 3])
@@ -178,8 +249,6 @@ def test_from_the_command_line(three_phases: Path, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_leaves_no_traces(three_phases: Path, tmp_path: Path) -> None:
-    import mcrdist
-
     for descriptors in ({"s3": {"weight": 1.0, "pooled": [3]}}, {"cross_correlation": {"weight": 1.0}}):
         with pytest.raises(InputError):
             mcrdist.reconstruct(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from mcrdist.parallel.threads import Workers
 from mcrdist.phases import Phases
 from mcrdist.start import Start
 from mcrdist.targets import Interpolation
+from mcrdist.targets.base import npz
+from mcrdist.targets.pymks import lay_out
 
 NEAR, FAR = blobs(seed=1, fraction=0.3), blobs((44, 52), seed=2, length=(3.0, 8.0), fraction=0.5)
 ENDS = at(targets_of(NEAR)), at(targets_of(FAR))
@@ -52,8 +55,8 @@ def test_halfway_by_default() -> None:
 def test_planes_normal_to_the_axis_have_a_target_each(along: str) -> None:
     planes = SHAPE["zyx".index(along)]
     t = np.linspace(0.0, 1.0, planes)
-    near, far = (end.values["s2"][0] for end in ENDS)
     for name in DIRECTIONS:
+        near, far = (at(targets_of(end), name).values["s2"][0] for end in (NEAR, FAR))
         found = at(between(along=along), name).values
         if name == along:
             assert len(found["s2"]) == planes
@@ -133,6 +136,33 @@ def test_mistakes(name: str) -> None:
         targets_of({"image": NEAR, "pixel_size": 1.0}, interpolate)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_ends_with_and_without_wrap_around(tmp_path: Path) -> None:
+    """A periodic file stays so, beside an image that is not."""
+    file = tmp_path / "targets.npz"
+    periodic = targets_of(NEAR, periodic=True)
+    file.write_bytes(npz(periodic.arrays({})))
+    said = (
+        r"^interpolate: expected .* at both ends or at none, found them at the {} and not at the {}; .*=true$"
+    )
+    with pytest.raises(InputError, match=said.format("first", "second")) as caught:
+        targets_of(None, {"micrograph": FAR}, path=str(file))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=said.format("second", "first")):
+        targets_of(NEAR, {"path": str(file)})
+    both = targets_of(None, {"micrograph": FAR}, path=str(file), periodic=True)
+    assert both.periodic
+    wanted = [at(one).values["s2"] for one in (periodic, targets_of(FAR, periodic=True))]
+    np.testing.assert_allclose(at(both).values["s2"], 0.5 * (wanted[0] + wanted[1]))
+
+
+def test_statistics_from_elsewhere_fit_both_kinds_of_ends(tmp_path: Path) -> None:
+    file = tmp_path / "s2.npy"
+    np.save(file, lay_out([at(targets_of(NEAR)).values["s2"][0]]))
+    for periodic in (False, True):
+        targets = targets_of(FAR, {"path": str(file)}, periodic=periodic)
+        assert targets.periodic is periodic
 
 
 # --------------------------------------------------------------------------------------------- the start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,22 @@ from mcrdist import synthetic
 from mcrdist.config import from_mapping
 from mcrdist.descriptors.base import SliceGrid
 from mcrdist.descriptors.correlation import LagWindow, TwoPointTerm, two_point
-from mcrdist.descriptors.variation import Mode, VariationTerm
+from mcrdist.descriptors.pooled import Pooled, averaged
+from mcrdist.descriptors.variation import Mode, Variation, VariationTerm
 from mcrdist.directions import ORTHOGONAL
+from mcrdist.errors import InputError
 from mcrdist.look import Held
+from mcrdist.multigrid import Level
 from mcrdist.objective import Evaluation
+from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.slab import Slab
+from mcrdist.parallel.threads import Workers
+from mcrdist.phases import Phases
+from mcrdist.solver.grid import Grid
 from mcrdist.solver.multipliers import MET, Multipliers
 from mcrdist.store.run import Run
+from mcrdist.targets import load_targets
+from mcrdist.targets.measure import measure
 
 SHAPE = (3, 9, 8)
 GRID = SliceGrid(SHAPE[1:], torch.float64)
@@ -80,6 +91,35 @@ def test_minimised_is_the_variation_itself() -> None:
     assert not of.misfit(errors).any()
 
 
+@pytest.mark.parametrize("mode", ["match", "minimize"])
+def test_averages_of_slices_have_the_loss_and_the_misfit_of_the_mode(mode: Mode) -> None:
+    """What is there when the targets are met, of a variation that is minimised, is no misfit there either."""
+    descriptor = Variation(mode=mode)
+    image = synthetic.ThresholdedGaussian(length=3.0).draw((16, 16), np.random.default_rng(0)).astype(float)
+    pooled = Pooled(descriptor, 2)
+    targets = {"variation@2": pooled.describe(image, True)[None]}
+    averages = pooled.term(targets, 0.7, SliceGrid((16, 16), torch.float64))
+    own = descriptor.term({"variation": targets["variation@2"]}, 0.7, SliceGrid((8, 8), torch.float64))
+    errors = np.array([0.5, -0.2, 0.0])
+    np.testing.assert_array_equal(averages.loss(errors), own.loss(errors))
+    np.testing.assert_array_equal(averages.misfit(errors), own.misfit(errors))
+    assert averages.misfit(errors).any() == (mode == "match")
+
+
+def test_a_constraint_has_one_resolution() -> None:
+    def settings(**variation: Any) -> dict[str, Any]:
+        image = np.eye(16, dtype=np.uint8)
+        return {"micrograph": image, "volume": {"size": 16}, "descriptors": {"variation": variation}}
+
+    with pytest.raises(
+        InputError, match=r"^descriptors\.variation\.pooled: expected \[\] .*mode=match$"
+    ) as caught:
+        from_mapping(settings(mode="constrain", pooled=[2]))
+    assert "\n" not in str(caught.value)
+    from_mapping(settings(mode="constrain", pooled=[2], weight=0.0))
+    from_mapping(settings(mode="minimize", pooled=[2]))
+
+
 def test_multipliers_learn_from_the_errors() -> None:
     asked = SimpleNamespace(held={ORTHOGONAL[0]: Held(((term("constrain", 0.3),),))})
     other = SimpleNamespace(held={ORTHOGONAL[0]: Held(((term("match", 0.3),),))})
@@ -93,6 +133,35 @@ def test_multipliers_learn_from_the_errors() -> None:
     nearly = Evaluation(0.0, 0.0, {"z": {"variation": np.full((3, 1), 0.5 * MET)}})
     assert not held.update(asked, nearly)
     assert not Multipliers().wanted(other)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_a_micrograph_is_its_own_target_on_every_level(mode: Mode, factor: int) -> None:
+    """Averaged it has grey steps, which count in the target as they count in the volume."""
+    side = 64 // factor
+    image = synthetic.ThresholdedGaussian(length=6.0, fraction=0.4).draw((64, 64), np.random.default_rng(1))
+    config = from_mapping(
+        {
+            "micrograph": image,
+            "volume": {"shape": [64, 64]},
+            "target": {"lags": 6, "periodic": True},
+            "descriptors": {"variation": {"mode": mode, "pooled": [] if mode == "constrain" else [2]}},
+        }
+    )
+    targets = load_targets(config.micrograph, config.target)
+    found = measure(targets, config.descriptors, ORTHOGONAL[:1], (1, side, side), factor)
+    comm, workers = Comm.start("cpu"), Workers(1)
+    slab = Slab((1, side, side), comm, workers, torch.float64)
+    grid = Grid(
+        Level(0, slab.shape, factor), slab, Phases((1,), workers), ORTHOGONAL[:1],
+        found.targets, found.selections, comm, workers,
+    )  # fmt: skip
+    # On the finest level flips and reports smooth otherwise, which is of no consequence on two phases.
+    for smoothing in [None, math.inf, 0.0] if factor == 1 else [None]:
+        field = torch.from_numpy(averaged(image.astype(float), factor))[None]
+        for name, errors in grid.objective(smoothing=smoothing)(field, None).errors["z"].items():
+            assert abs(float(errors[0, 0])) < 1e-12, (name, smoothing)
 
 
 def conduct(directory: Path, mode: str, weight: float, size: int = 16) -> Run:

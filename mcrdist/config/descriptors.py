@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mcrdist.config.kinds import (
     boolean,
@@ -16,7 +16,8 @@ from mcrdist.config.kinds import (
     some_integers,
     text,
 )
-from mcrdist.config.schema import Section, section, setting
+from mcrdist.config.schema import Section, checks_of, section, setting, show
+from mcrdist.errors import InputError
 
 VGG_LAYERS = tuple(
     f"relu{block}_{place}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for place in range(1, count + 1)
@@ -69,6 +70,20 @@ class VariationConfig:
         choice("match", "minimize", "constrain", example="constrain"), "match"
     )
     pooled: tuple[int, ...] = _pooled()
+
+
+def _build_variation(given: dict[str, Any], key: str) -> VariationConfig:
+    """A constraint is one number a slice: averages of the slice would be further ones, which contradict it."""
+    config = VariationConfig(**given)
+    if config.mode == "constrain" and config.weight and config.pooled:
+        raise InputError(
+            f"{key}.pooled: expected [] with {key}.mode=constrain, which holds slices as they are, found "
+            f"{show(list(config.pooled))}; set {key}.pooled=[], or {key}.mode=match"
+        )
+    return config
+
+
+_VARIATION = Section(checks_of(VariationConfig), _build_variation)
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ class DescriptorConfig:
     """All descriptors."""
 
     s2: TwoPointConfig = setting(section(TwoPointConfig), TwoPointConfig())
-    variation: VariationConfig = setting(section(VariationConfig), VariationConfig())
+    variation: VariationConfig = setting(_VARIATION, VariationConfig())
     volume_fraction: VolumeFractionConfig = setting(section(VolumeFractionConfig), VolumeFractionConfig())
     s3: ThreePointConfig = setting(section(ThreePointConfig), ThreePointConfig())
     lineal_path: LinealPathConfig = setting(section(LinealPathConfig), LinealPathConfig())

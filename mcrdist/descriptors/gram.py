@@ -56,9 +56,10 @@ class GramMatrices(Descriptor):
     names : sequence of str
         The layers, ``relu1_2`` and so on.
     dtype : torch.dtype
-        In which images are described: double precision gains seven digits that no micrograph determines.
+        In which images are described: double precision gains seven digits that no micrograph determines, and that only
+        a comparison with other programs needs.
     border : {"periodic", "far"}
-        Of periodic images and slices.
+        Of periodic images: "far" for that comparison, since terms are "periodic".
     """
 
     name = "gram"
@@ -73,9 +74,9 @@ class GramMatrices(Descriptor):
         dtype: torch.dtype = torch.float32,
         border: Border = "periodic",
     ) -> None:
-        self.vgg, self.border = vgg, border
+        self.vgg = vgg
         self.layers = tuple(BY_NAME[name] for name in sorted(set(names)))
-        self._dtype = dtype
+        self._dtype, self._border = dtype, border
 
     @property
     def names(self) -> list[str]:
@@ -112,7 +113,7 @@ class GramMatrices(Descriptor):
         network = self.vgg.network(self.names, self._dtype, torch.device("cpu"))
         part = torch.as_tensor(image, dtype=self._dtype)[None]
         found = []
-        for layer, maps in network.run(part, self.border if periodic else "mirror"):
+        for layer, maps in network.run(part, self._border if periodic else "mirror"):
             if layer in self.layers:
                 seen = maps if periodic else _inside(layer, maps)
                 found.append(_gram(seen.flatten(1, 2))[0].to(torch.float64).numpy().ravel())
@@ -135,7 +136,7 @@ class GramTerm(Term):
 
     def __init__(self, descriptor: GramMatrices, target: Floats, weight: float, grid: SliceGrid) -> None:
         self.weight = weight
-        self._layers, self._border = descriptor.layers, descriptor.border
+        self._layers = descriptor.layers
         self._network = descriptor.vgg.network(descriptor.names, grid.dtype, grid.device)
         matrices = descriptor.split(target)
         self._targets = {layer: Targets(one, grid) for layer, one in zip(self._layers, matrices, strict=True)}
@@ -165,7 +166,7 @@ class GramTerm(Term):
     def _errors(self, part: Tensor, at: range) -> Tensor:
         """Errors (B,) of contiguous slices; features are let go layer by layer."""
         total = torch.zeros(len(part), dtype=torch.float64, device=part.device)
-        for layer, maps in self._network.run(part, self._border):
+        for layer, maps in self._network.run(part):
             if layer in self._layers:
                 total += self._residual(layer, maps.flatten(1, 2), at)[1] ** 2
         return total.sqrt_()
@@ -174,7 +175,7 @@ class GramTerm(Term):
         """Errors (B,), and the gradient (B, H, W)."""
         total = torch.zeros(len(part), dtype=torch.float64, device=part.device)
         features, slopes = [], {}
-        for layer, maps in self._network.run(part, self._border):
+        for layer, maps in self._network.run(part):
             features.append(maps)
             if layer in self._layers:
                 pixels = maps.flatten(1, 2)
@@ -183,7 +184,7 @@ class GramTerm(Term):
                 # From |R|² with R = s (Fᵀ F / n − G_des), symmetric: 4 s / n F R.
                 factor = 4.0 * self._shares[layer] / pixels.shape[1] * self.weight * share
                 slopes[layer.relu] = torch.bmm(pixels, residual.mul_(factor)).view_as(maps)
-        return total.sqrt_(), self._network.pull(features, slopes, self._border)
+        return total.sqrt_(), self._network.pull(features, slopes)
 
     def _residual(self, layer: Layer, pixels: Tensor, at: range) -> tuple[Tensor, Tensor]:
         """What is left of one layer's error, (B, C, C), and its length (B,), of features (B, H W, C)."""

@@ -56,6 +56,9 @@ class PooledTerm(Term):
     def loss(self, error: Floats) -> Floats:
         return self._term.loss(error)
 
+    def misfit(self, error: Floats) -> Floats:
+        return self._term.misfit(error)
+
     def redraw(self, round: int) -> None:
         self._term.redraw(round)
 

@@ -16,6 +16,10 @@ from mcrdist.descriptors.base import Descriptor, Floats, Rider, SliceGrid, Targe
 #: What is asked of the variation: the target as nearly as the other descriptors allow (Eq. 9), as little as they
 #: allow (Eq. 7, Bostanabad 2020), or the target itself, as a constraint (footnote 7).
 Mode = Literal["match", "minimize", "constrain"]
+#: ε of the smoothed absolute value, see `VariationTerm`. The mean square of the steps has no kink to stall on and costs
+#: nothing beside S2, of which it is a part. But the larger ε is, the less a grey interface counts beside a sharp one,
+#: and greyness becomes a way to meet a constraint that rounding brings to light.
+SMOOTHING: Mapping[Mode, float] = {"match": math.inf, "minimize": math.inf, "constrain": 0.1}
 
 
 def variation(slices: NDArray[np.float64], periodic: bool, smoothing: float = 0.0) -> NDArray[np.float64]:
@@ -42,6 +46,14 @@ def variation(slices: NDArray[np.float64], periodic: bool, smoothing: float = 0.
         else:
             total += steps.mean((1, 2))
     return total
+
+
+def step_length(image: Floats, axis: int, lag: int, periodic: bool, smoothing: float = 0.0) -> float:
+    """Mean absolute difference of pixels of an image (H, W) that lie `lag` apart along an axis; see `variation`."""
+    size = image.shape[axis]
+    far = np.roll(image, -lag, axis) if periodic else np.take(image, range(lag, size), axis)
+    near = image if periodic else np.take(image, range(size - lag), axis)
+    return float(_lengths(far - near, smoothing).mean())
 
 
 def _lengths(steps: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
@@ -172,18 +184,19 @@ class Variation(Descriptor):
 
     Parameters
     ----------
-    smoothing : float
-        Of the term, see `VariationTerm`.
+    smoothing : float, optional
+        Of the term, see `VariationTerm`, and of the images that it is held to, which are grey where they were averaged.
+        By default that of the mode.
     mode : {"match", "minimize", "constrain"}
-        Of the term too.
+        Of the term.
     """
 
     name = "variation"
     # A tenth of what S2 has brings it below 1 %; more would only stiffen the problem.
     balance = 0.1
 
-    def __init__(self, smoothing: float = math.inf, mode: Mode = "match") -> None:
-        self.smoothing, self.mode = smoothing, mode
+    def __init__(self, smoothing: float | None = None, mode: Mode = "match") -> None:
+        self.smoothing, self.mode = SMOOTHING[mode] if smoothing is None else smoothing, mode
 
     def describe(self, image: Floats, periodic: bool) -> Floats:
         """Variation of one image (H, W), an array without dimensions; of grey steps as the term sees them."""

@@ -23,12 +23,11 @@ BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 #: What is subtracted from grey values of 0 … 255 before the first convolution: blue, green, red.
 MEAN = (103.939, 116.779, 123.68)
 
-#: How maps go on beyond their border. "periodic": round to the other side. "far": so too, but with both rows and
-#: columns after the last, which shifts the maps by a pixel a convolution, and "near" with both before the first: the
-#: program of the paper's authors does the former, and its adjoint is the latter. "mirror": there is no way back.
-Border = Literal["periodic", "far", "near", "mirror"]
-_BEFORE: dict[Border, int] = {"periodic": 1, "far": 0, "near": 2}
-_WAY_BACK: dict[Border, Border] = {"periodic": "periodic", "far": "near"}
+#: How maps go on beyond their border. "periodic": round to the other side; this alone has a way back. "far": so too,
+#: but with both rows and columns after the last, which shifts the maps by a pixel a convolution: the program of the
+#: paper's authors does that, and a test compares with its numbers.
+Border = Literal["periodic", "far", "mirror"]
+_BEFORE: dict[Border, int] = {"periodic": 1, "far": 0}
 
 
 @dataclass(frozen=True)
@@ -126,10 +125,8 @@ class Network:
             maps = _convolved(_bordered(maps, border), kernel, bias).relu_()
             yield layer, maps
 
-    def pull(
-        self, features: list[Tensor], slopes: Mapping[str, Tensor], border: Border = "periodic"
-    ) -> Tensor:
-        """From d loss / d features of layers by name to d loss / d slices (B, H, W).
+    def pull(self, features: list[Tensor], slopes: Mapping[str, Tensor]) -> Tensor:
+        """From d loss / d features of layers by name to d loss / d slices (B, H, W), periodic.
 
         `features` are those of every layer; they and `slopes` are used up.
         """
@@ -143,7 +140,7 @@ class Network:
                 slope = own if slope is None else slope.add_(own)
             assert slope is not None, "the deepest layer is asked for"
             torch.ops.aten.threshold_backward.grad_input(slope, maps, 0, grad_input=slope)
-            slope = _convolved(_bordered(slope, _WAY_BACK[border]), self._turned[index])
+            slope = _convolved(_bordered(slope, "periodic"), self._turned[index])
         assert slope is not None
         return slope[..., 0]
 

@@ -46,6 +46,8 @@ def fetch(field: Tensor, slab: Slab, wanted: Sequence[NDArray[np.int64]]) -> Ten
         [int((owners == rank).sum()) * size for rank in range(comm.size)],
     )
     arrived = pending.wait().view(-1, *field.shape[1:])
+    if (np.diff(owners) >= 0).all():
+        return arrived  # by owner, as they were wanted
     place = np.empty(len(mine), dtype=np.int64)
     place[np.argsort(owners, kind="stable")] = np.arange(len(mine))
     return arrived[torch.as_tensor(place, device=field.device)]

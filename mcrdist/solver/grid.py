@@ -13,7 +13,7 @@ from mcrdist.conditioning.border import Border
 from mcrdist.conditioning.known import Given
 from mcrdist.descriptors.base import Rider, SliceGrid, Term
 from mcrdist.descriptors.correlation import TwoPointTerm
-from mcrdist.descriptors.variation import VariationTerm
+from mcrdist.descriptors.variation import Variation, VariationTerm
 from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.directions import Direction
 from mcrdist.look import Held
@@ -115,13 +115,20 @@ class Grid:
         return found
 
     def objective(
-        self, smoothing: float, greyness: float | None = None, *, cheap: bool = False, report: bool = False
+        self,
+        greyness: float | None = None,
+        *,
+        smoothing: float | None = None,
+        cheap: bool = False,
+        report: bool = False,
     ) -> Objective:
-        """The loss with a smoothing of the variation; `greyness` adds that term.
+        """The loss; `greyness` adds that term.
 
-        With `cheap`, it does without costly descriptors. With `report`, descriptors of weight 0 are measured too, and
-        all of them on every slice.
+        The variation is smoothed as that of the micrographs was; with another `smoothing` its target is right only
+        where they show phases, on the finest level. With `cheap`, the loss does without costly descriptors. With
+        `report`, descriptors of weight 0 are measured too, and all of them on every slice.
         """
+        assert smoothing is None or self.level.factor == 1, self.level
         held = {}
         for direction in self.directions:
             grid = SliceGrid(direction.slice_shape(self.level.shape), self.slab.dtype, self._comm.device)
@@ -129,7 +136,7 @@ class Grid:
             channels = tuple(
                 tuple(
                     term
-                    for term in self._terms(selection, target, grid, smoothing, greyness, report)
+                    for term in self._terms(selection, target, grid, greyness, smoothing, report)
                     if not (cheap and term.costly)
                 )
                 for target in targets
@@ -158,8 +165,8 @@ class Grid:
         selection: Selection,
         target: Target,
         grid: SliceGrid,
-        smoothing: float,
         greyness: float | None,
+        smoothing: float | None,
         report: bool,
     ) -> list[Term]:
         terms: list[Term] = []
@@ -168,13 +175,14 @@ class Grid:
         for chosen in selection.single:
             if not (chosen.weight or report):
                 continue
-            term = chosen.descriptor.term(target.values, chosen.weight, grid)
+            descriptor = chosen.descriptor
+            if isinstance(descriptor, Variation) and smoothing is not None:
+                descriptor = Variation(smoothing, descriptor.mode)
+            term = descriptor.term(target.values, chosen.weight, grid)
             term.every = 1 if report else chosen.every
-            if isinstance(term, VariationTerm):
-                term.smoothing = smoothing
-                if s2 is not None:
-                    # A rare phase makes the errors of S2 loom larger: keep the two in step.
-                    term.weight *= s2.norm / s2.scale
+            if isinstance(term, VariationTerm) and s2 is not None:
+                # A rare phase makes the errors of S2 loom larger: keep the two in step.
+                term.weight *= s2.norm / s2.scale
             if s2 is not None and _rides(term, report):
                 riders.append(term)
                 continue

@@ -47,9 +47,6 @@ from mcrdist.solver.descent import Descent
 from mcrdist.solver.grid import Grid
 from mcrdist.solver.rounding import contradict, few, goals, settle_all, thresholds
 
-#: ε of the smoothed variation while there are grey voxels. The mean square of the steps equals Eq. 5 on two phases,
-#: has no kink to stall on, and costs nothing beside S2, of which it is a part.
-SMOOTHING = math.inf
 #: The prices of greyness, one after the other. A price of 1 makes the greyness that is left after relaxing as dear as
 #: the whole loss, so the same prices suit micrographs that are easy and hard to match.
 GREY_PRICES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -128,8 +125,6 @@ class LevelSolver:
         self._grid, self._count, self._config, self._recorder = grid, count, config, recorder
         self._comm, self._workers = comm, workers
         self._descent = Descent(config.optimizer, grid.slab.gather_rows, workers.map, self._journal)
-        constrained = config.descriptors.variation.mode == "constrain"
-        self._smoothing = multipliers.SMOOTHING if constrained else SMOOTHING
         self._iterations = self._evaluations = 0
         #: Iteration, as the records count them.
         self._next = 0 if saved is None else int(saved.numbers.get("next", 0))
@@ -157,7 +152,7 @@ class LevelSolver:
             forget=self._forget,
         )
         stop = ""
-        if self._grid.objective(self._smoothing).prepares:
+        if self._grid.objective().prepares:
             stop = self._constrained("prepare", field, None, until)
         if not self._recorder.interrupted:
             stop = self._constrained("relax", field, None, until)
@@ -188,7 +183,7 @@ class LevelSolver:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
         stop = ""
         for _ in range(multipliers.ROUNDS):
-            objective = self._grid.objective(self._smoothing, greyness, cheap=stage == "prepare")
+            objective = self._grid.objective(greyness, cheap=stage == "prepare")
             stop = self._descend(stage, field, objective, options)
             if self._recorder.interrupted:
                 break
@@ -221,7 +216,7 @@ class LevelSolver:
 
     def _anneal(self, field: Tensor) -> Outcome:
         """Swap voxels of two phases, instead of all stages of a gradient method."""
-        objective = self._grid.objective(SMOOTHING)
+        objective = self._grid.objective()
         sweeps, level = self._config.optimizer.iterations, self._grid.level
         self._recorder.begin(level, self._count, "anneal", sweeps, objective)
 
@@ -307,7 +302,7 @@ class LevelSolver:
 
     def _greyness(self, field: Tensor) -> tuple[float, float]:
         """Misfit and greyness of a field."""
-        evaluation = self._grid.objective(self._smoothing, greyness=0.0)(field, None)
+        evaluation = self._grid.objective(greyness=0.0)(field, None)
         greyness = [errors["greyness"].mean() for errors in evaluation.errors.values()]
         return evaluation.misfit, float(np.mean(greyness))
 

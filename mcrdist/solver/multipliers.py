@@ -19,9 +19,6 @@ from mcrdist.objective import Evaluation, Objective
 MET = 1e-3
 #: Minimisations of a stage that may go by before the constraints are left as they are.
 ROUNDS = 4
-#: ε of the variation that is a constraint, while there are grey voxels. With larger ones a grey interface counts less
-#: than a sharp one, and greyness becomes a way to meet the constraint that rounding brings to light.
-SMOOTHING = 0.1
 #: How much more a constraint weighs while single voxels are flipped: they come in steps, which no multiplier balances.
 STIFFNESS = 10.0
 

@@ -80,6 +80,11 @@ class Targets(ABC):
         """Which of the phases stands for all of them in pictures."""
         return 0
 
+    @property
+    @abstractmethod
+    def one_for_all(self) -> bool:
+        """Whether planes normal to z, y and x have the same sources: what is known of one is known of all."""
+
     @abstractmethod
     def images(self) -> dict[str, Floats]:
         """Every image (H, W) by a name of its own, 1 where the phase is; empty if there are only statistics."""
@@ -102,7 +107,10 @@ class Targets(ABC):
 
     @abstractmethod
     def images_at(self, direction: Direction, factor: int) -> list[Floats]:
-        """An image of every phase (H, W), averaged over factor x factor pixels, to choose descriptors by."""
+        """An image of every phase (H, W), averaged over factor x factor pixels, to choose descriptors by.
+
+        Its rows and columns lie as far apart as those of the slices.
+        """
 
     @abstractmethod
     def lags_at(self, direction: Direction, factor: int, shape: Shape) -> int:

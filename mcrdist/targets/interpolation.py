@@ -44,7 +44,7 @@ class Interpolation(Targets):
     def between(
         cls, ends: tuple[Targets, Targets], way: tuple[float, ...], along: str | None, lags: int
     ) -> Interpolation:
-        """Check that the ends show the same phases.
+        """Check that the ends show the same phases, measured in the same way.
 
         Raises
         ------
@@ -57,7 +57,15 @@ class Interpolation(Targets):
             raise InputError(
                 f"interpolate: expected the same phases at both ends, found {listed}; segment both micrographs alike"
             )
-        return cls(ends, way, along, lags, ends[0].periodic)
+        # Statistics without an image were measured elsewhere, and fit both.
+        around = {one.periodic for one in ends if one.images()}
+        if len(around) > 1:
+            which, other = ("first", "second") if ends[0].periodic else ("second", "first")
+            raise InputError(
+                f"interpolate: expected statistics with wrap-around at both ends or at none, found them at the {which} "
+                f"and not at the {other}; set target.periodic=true"
+            )
+        return cls(ends, way, along, lags, around == {True})
 
     @property
     def phases(self) -> tuple[int, ...]:
@@ -66,6 +74,10 @@ class Interpolation(Targets):
     @property
     def shown(self) -> int:
         return self.ends[0].shown
+
+    @property
+    def one_for_all(self) -> bool:
+        return all(one.one_for_all for one in self.ends)
 
     def profile(self, slices: int) -> Floats:
         """t of each of so many planes along the axis."""

@@ -29,12 +29,17 @@ def load_targets(
     ------
     InputError
         An image or a file does not work, is smaller than the lag window, or has another pixel size or other phases
-        than the others.
+        than the others; or diagonals are asked for where directions differ.
     """
     ends = [_end(micrographs, target.path, "target.path", target.periodic)]
     if interpolate is not None and interpolate.given:
         ends.append(_end(interpolate.micrograph, interpolate.path, "interpolate.path", target.periodic))
     _check_pixel_sizes(ends)
+    if target.diagonals and not all(end.one_for_all for end in ends):
+        raise InputError(
+            "target.diagonals: expected one micrograph for all directions, since different ones say nothing of planes "
+            "between them, found different ones; give micrograph.path alone, or set target.diagonals=false"
+        )
     lags = _window(ends, target.lags)
     ends = [_with_lags(end, lags) for end in ends]
     if interpolate is None or len(ends) == 1:

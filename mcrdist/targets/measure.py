@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mcrdist.config import DescriptorConfig
 from mcrdist.directions import Direction
-from mcrdist.selection import Selection, select
+from mcrdist.selection import Selection, select, shared
 from mcrdist.targets.base import Shape, Target, Targets
 from mcrdist.view import View
 
@@ -19,7 +19,7 @@ class Measured:
     Attributes
     ----------
     selections : mapping of direction name to Selection
-        The descriptors that measured them.
+        The descriptors that measured them, of the same names in all directions.
     targets : mapping of direction name to a Target a phase
     """
 
@@ -36,12 +36,14 @@ def measure(
 ) -> Measured:
     """Measure the targets of a level of this shape (nz, ny, nx), whose voxels are `factor` pixels wide.
 
+    Coarse levels do without descriptors that the slices of some direction have no room for.
+
     Raises
     ------
     InputError
-        A descriptor needs more than the user gave.
+        A descriptor needs more than the user gave, or, on the finest level, than the slices of a direction have.
     """
-    selections, found = {}, {}
+    selections = {}
     for direction in directions:
         view = View(
             direction.slice_shape(shape),
@@ -50,7 +52,10 @@ def measure(
             targets.lags_at(direction, factor, shape),
             finest=factor == 1,
         )
-        selection = select(config, view)
-        selections[direction.name] = selection
-        found[direction.name] = targets.at(direction, factor, shape, selection.descriptors, selection.joints)
+        selections[direction.name] = select(config, view)
+    selections = shared(selections)
+    found = {}
+    for direction in directions:
+        own = selections[direction.name]
+        found[direction.name] = targets.at(direction, factor, shape, own.descriptors, own.joints)
     return Measured(selections, found)

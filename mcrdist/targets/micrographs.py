@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcrdist.descriptors import spacing
 from mcrdist.descriptors.base import Descriptor, Floats
 from mcrdist.descriptors.correlation import two_point
 from mcrdist.descriptors.joint import JointDescriptor
@@ -60,6 +61,14 @@ class MicrographTargets(Targets):
     def shown(self) -> int:
         return self.phases.index(self.micrographs["z"][0].phase)
 
+    @property
+    def one_for_all(self) -> bool:
+        first = self.micrographs["z"]
+        return all(
+            len(several) == len(first) and all(map(_same, several, first))
+            for several in self.micrographs.values()
+        )
+
     def images(self) -> dict[str, Floats]:
         return {
             f"{axis}{number}": one.indicator
@@ -92,12 +101,18 @@ class MicrographTargets(Targets):
 
     def images_at(self, direction: Direction, factor: int) -> list[Floats]:
         """See `Targets.images_at`; of the smallest micrograph of the direction, for which all descriptors must fit."""
-        several = self.micrographs[AXES[direction.axis]]
-        return self._channels(min(several, key=lambda one: min(one.labels.shape)), factor)
+        several = [
+            [
+                spacing.resampled(image, direction.spacing, self.periodic)
+                for image in self._channels(one, factor)
+            ]
+            for one in self.micrographs[AXES[direction.axis]]
+        ]
+        return min(several, key=lambda images: min(images[0].shape))
 
     def lags_at(self, direction: Direction, factor: int, shape: Shape) -> int:
         shapes = [[n // factor for n in one.labels.shape] for one in self.micrographs[AXES[direction.axis]]]
-        there = min(room(tuple(one), self.periodic) for one in shapes)
+        there = spacing.reach(min(room(tuple(one), self.periodic) for one in shapes), direction.spacing)
         return max(1, min(self.lags, min(direction.slice_shape(shape)) // 2, there))
 
     def at(
@@ -110,11 +125,12 @@ class MicrographTargets(Targets):
     ) -> tuple[Target, ...]:
         del shape
         several = [self._channels(one, factor) for one in self.micrographs[AXES[direction.axis]]]
-        together = {j.name: [j.describe(channels, self.periodic) for channels in several] for j in joint}
+        how = self.periodic, direction.spacing
+        together = {j.name: [spacing.describe_together(j, each, *how) for each in several] for j in joint}
         found = []
         for phase in range(len(self.phases)):
             measured = {
-                d.name: [d.describe(channels[phase], self.periodic) for channels in several]
+                d.name: [spacing.describe(d, channels[phase], *how) for channels in several]
                 for d in descriptors
             }
             found.append(Target.mean(measured | (together if phase == 0 else {})))
@@ -163,6 +179,10 @@ class MicrographTargets(Targets):
 def _distinct(micrographs: Mapping[str, tuple[Micrograph, ...]]) -> list[Micrograph]:
     """Each micrograph once, however many directions it stands for."""
     return list({id(one): one for several in micrographs.values() for one in several}.values())
+
+
+def _same(one: Micrograph, other: Micrograph) -> bool:
+    return one.phase == other.phase and np.array_equal(one.labels, other.labels)
 
 
 def _check_phases(micrographs: Mapping[str, tuple[Micrograph, ...]]) -> None:

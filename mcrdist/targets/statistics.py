@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcrdist.descriptors import spacing
 from mcrdist.descriptors.base import Descriptor, Floats
 from mcrdist.descriptors.correlation import TwoPointCorrelation
 from mcrdist.descriptors.joint import JointDescriptor
@@ -58,6 +59,10 @@ class StatisticsTargets(Targets):
     def phases(self) -> tuple[int, ...]:
         return (1,)
 
+    @property
+    def one_for_all(self) -> bool:
+        return all(np.array_equal(s2, self.s2["z"]) for s2 in self.s2.values())
+
     def images(self) -> dict[str, Floats]:
         return {}
 
@@ -75,7 +80,8 @@ class StatisticsTargets(Targets):
 
     def lags_at(self, direction: Direction, factor: int, shape: Shape) -> int:
         assert factor == 1, "there is no image to average"
-        return min(self.lags, min(direction.slice_shape(shape)) // 2)
+        there = self.s2[AXES[direction.axis]].shape[-1] - 1
+        return min(self.lags, min(direction.slice_shape(shape)) // 2, spacing.reach(there, direction.spacing))
 
     def at(
         self,
@@ -99,7 +105,8 @@ class StatisticsTargets(Targets):
                 )
             follow = _FROM_S2[type(descriptor)]
             lags = descriptor.lags if isinstance(descriptor, TwoPointCorrelation) else 1
-            measured[descriptor.name] = [follow(cropped(one, lags)) for one in self.s2[axis]]
+            samples = [spacing.stretched(one, lags, direction.spacing) for one in self.s2[axis]]
+            measured[descriptor.name] = [follow(one) for one in samples]
         return (Target.mean(measured),)
 
     def rooms(self) -> list[tuple[int, str]]:

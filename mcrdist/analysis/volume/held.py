@@ -22,6 +22,7 @@ from mcrdist.analysis.material import AXES, Phase, images, phases
 from mcrdist.analysis.volume.prescribed import NAMES
 from mcrdist.config import DescriptorConfig, VolumeSourceConfig, descriptors_from_mapping
 from mcrdist.config.descriptors import GramConfig
+from mcrdist.descriptors import spacing
 from mcrdist.descriptors.base import SliceGrid, Term
 from mcrdist.descriptors.joint import JointTerm
 from mcrdist.directions import DIAGONAL, ORTHOGONAL, Direction
@@ -56,12 +57,17 @@ class HeldTask:
     work: float = 0.0  # about as many nanoseconds
 
 
-def micrographs(targets: Targets, axis: str, of: Sequence[Phase]) -> list[NDArray[np.float64]]:
+def micrographs(targets: Targets, direction: Direction, of: Sequence[Phase]) -> list[NDArray[np.float64]]:
     """The indicators of the phases on the smallest micrograph of a direction, by which descriptors were chosen.
 
     Empty where a run was made from statistics alone. Between two materials it is the smaller one of the two.
     """
-    found = [image for prefix in ("", "from/", "to/") for image in images(targets, f"{prefix}{axis}")]
+    axis, periodic = AXES[direction.axis], bool(targets.get("periodic", False))
+    found = [
+        spacing.resampled(image, direction.spacing, periodic)
+        for prefix in ("", "from/", "to/")
+        for image in images(targets, f"{prefix}{axis}")
+    ]
     if not found:
         return []
     smallest = min(found, key=lambda image: min(image.shape))
@@ -72,12 +78,13 @@ def _selection(
     config: DescriptorConfig, targets: Targets, direction: Direction, of: Sequence[Phase], shape: Shape
 ) -> Selection | None:
     """What the planes of a direction were held to; None where nobody has the micrograph any more."""
-    shown = micrographs(targets, AXES[direction.axis], of)
+    shown = micrographs(targets, direction, of)
     if not shown or f"{direction.name}/s2" not in targets:
         return None
     lags = int(targets[f"{direction.name}/s2"].shape[1]) - 1
     periodic = bool(targets.get("periodic", False))
-    return select(config, View(direction.slice_shape(shape), shown, periodic, lags, True))
+    # What there was no room for the run was not held to.
+    return select(config, View(direction.slice_shape(shape), shown, periodic, lags, finest=False))
 
 
 def available(run: Run, shape: Shape) -> tuple[DescriptorConfig | None, list[str]]:
