@@ -121,8 +121,9 @@ def test_a_volume_that_is_not_periodic(tmp_path: Path) -> None:
     np.save(tmp_path / "ct.npy", labels)
     found = mcrdist.analyze(volume={"path": tmp_path / "ct.npy", "voxel_size": 2}, dask=ONE, lags=4)
     assert found.path == tmp_path / "ct_analysis" and found.report is None
-    crossed = (labels[1:] != labels[:-1])[:, :-1, :-1].mean() / 2
+    crossed = (labels[1:] != labels[:-1]).mean() / 2
     assert value(found.rows, "boundaries crossed", "z") == pytest.approx(crossed)
+    assert value(found.rows, "volume fraction") == labels.mean()
     # Nothing was prescribed, and what ends does not repeat.
     assert not any(row.prescribed or row.statistic.startswith("largest correlation") for row in found.rows)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +22,12 @@ from mcrdist.analysis.volume.clusters import Clusters, join, label
 from mcrdist.analysis.volume.distance import squared_distances
 from mcrdist.analysis.volume.lags import correlation, pair_counts, ranges
 from mcrdist.analysis.volume.minkowski import configurations, directions, functionals
+from mcrdist.analysis.volume.parts import cube_tasks, look_at_part
 from mcrdist.analysis.volume.pores import Distances, distances
 from mcrdist.analysis.volume.prescribed import repetition
 from mcrdist.analysis.volume.thickness import local_radius, thickness
+from mcrdist.config import TransportConfig, VolumeSourceConfig
+from mcrdist.store.source import open_source
 
 
 def wrapped(volume: np.ndarray) -> np.ndarray:
@@ -72,6 +77,56 @@ def test_lamellae_and_voxels_that_are_not_cubes() -> None:
     ).sum(0) < 20.3**2
     squeezed = functionals(configurations(wrapped(sphere)), (2.0, 1.0, 1.0))
     assert squeezed["specific_surface"] * 64**3 == pytest.approx(4 * np.pi * 20.3**2, rel=0.02)
+
+
+def counted(volume: np.ndarray, slabs: Sequence[int]) -> np.ndarray:
+    """Of a volume that is not periodic and was cut into slabs, each with the first plane of the next."""
+    cuts = [*itertools.accumulate(slabs, initial=0)]
+    assert cuts[-1] == len(volume)
+    return sum(
+        configurations(volume[a : b + 1], (b == len(volume), True, True)) for a, b in itertools.pairwise(cuts)
+    )
+
+
+@pytest.mark.parametrize("slabs", [(10,), (4, 5, 1)])
+def test_every_voxel_and_every_pair_of_neighbours_counts_once(slabs: Sequence[int]) -> None:
+    volume, size = phase((10, 9, 8)), (2.0, 1.0, 0.5)
+    found = functionals(counted(volume, slabs), size)
+    assert found["volume_fraction"] == volume.mean()
+    for axis, name in enumerate("zyx"):
+        wanted = np.diff(volume, axis=axis).mean() / size[axis]
+        assert found[f"crossings_{name}"] == pytest.approx(wanted)
+    steps, lengths, shares = directions(size)
+    crossings = []
+    for step in steps:
+        first = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, volume.shape, strict=True))
+        second = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, volume.shape, strict=True))
+        crossings.append((volume[first] != volume[second]).mean())
+    assert found["specific_surface"] == pytest.approx(2 * shares @ (np.array(crossings) / lengths))
+    # Nothing depends on which end is the last one.
+    for axes in ((0,), (1,), (2,), (0, 1, 2)):
+        mirrored = functionals(counted(np.flip(volume, axes), (10,)), size)
+        assert mirrored == pytest.approx(found)
+
+
+def test_a_phase_in_the_last_planes_only() -> None:
+    wedge = np.zeros((8, 8, 8), bool)
+    wedge[-1] = wedge[:, -1] = True
+    found = functionals(counted(wedge, (3, 5)), (1, 1, 1))
+    assert found["volume_fraction"] == 15 / 64
+    assert found["crossings_z"] == found["crossings_y"] == 1 / 8 and found["crossings_x"] == 0
+
+
+def test_the_last_planes_of_a_cube_count_too(tmp_path: Path) -> None:
+    volume = phase((6, 6, 6))
+    transport = TransportConfig(enabled=False)
+    found = []
+    for name, labels in (("a", volume), ("b", volume[::-1, ::-1, ::-1])):
+        np.save(tmp_path / f"{name}.npy", labels.astype(np.uint8))
+        config = VolumeSourceConfig(path=str(tmp_path / f"{name}.npy"))
+        (task,) = cube_tasks(config, open_source(config), 1, transport, [6], 1)
+        found.append(look_at_part(task))
+    assert found[0].surface == pytest.approx(found[1].surface) and found[0].surface > 0
 
 
 def measured(

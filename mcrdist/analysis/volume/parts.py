@@ -83,7 +83,7 @@ def look_at_part(task: PartTask) -> Part:
     source = _opened(task.volume)
     where = tuple(slice(c, c + e) for c, e in zip(task.corner, task.edges, strict=True))
     phase = np.asarray(source.part(where) == task.label)
-    found = functionals(configurations(phase), source.voxel_size)
+    found = functionals(configurations(phase, (True,) * 3), source.voxel_size)
     flows = {
         axis: diffusivity(
             phase,

@@ -91,8 +91,9 @@ def _block(source: Source, task: Task) -> tuple[NDArray[np.int64], NDArray[np.fl
         planes = np.concatenate([planes, source.part(slice(0, reach - depth)) == task.label])
     near = planes[: own + 1]
     if task.periodic:
-        near = np.pad(near, ((0, 0), (0, 1), (0, 1)), mode="wrap")
-    counts = configurations(near) if min(near.shape) > 1 else np.zeros(256, np.int64)
+        counts = configurations(np.pad(near, ((0, 0), (0, 1), (0, 1)), mode="wrap"))
+    else:
+        counts = configurations(near, (task.stop == depth, True, True))
     return counts, pair_counts(planes, own, task.lags, task.periodic)
 
 
@@ -213,7 +214,7 @@ Mapper = Callable[[Callable[[Task], Any], list[Task]], Iterable[Any]]
 
 def survey(source: Source, todo: list[Task], mapper: Mapper) -> Survey:
     """Carry out tasks by `mapper` (in the order of the tasks, so that sums are the same on any cluster)."""
-    counts = np.zeros(256, np.int64)
+    counts = np.zeros((8, 256), np.int64)
     lags = todo[0].lags
     pairs = np.zeros((lags + 1, 2 * lags + 1, 2 * lags + 1))
     planes: dict[str, list[Planes]] = {axis: [] for axis in AXES}
