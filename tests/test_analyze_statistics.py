@@ -17,10 +17,12 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from skimage.measure import euler_number
 
+from mcrdist.analysis.material import Phase
+from mcrdist.analysis.volume import image
 from mcrdist.analysis.volume.chords import chords, lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Clusters, join, label
 from mcrdist.analysis.volume.distance import squared_distances
-from mcrdist.analysis.volume.lags import correlation, pair_counts, ranges
+from mcrdist.analysis.volume.lags import correlation, integral_range, pair_counts, ranges
 from mcrdist.analysis.volume.minkowski import configurations, directions, functionals
 from mcrdist.analysis.volume.parts import cube_tasks, look_at_part
 from mcrdist.analysis.volume.pores import Distances, distances
@@ -279,13 +281,51 @@ def test_s2_in_space_is_that_of_brute_force_in_any_blocks(periodic: bool) -> Non
         assert s2[dz, lags + dy, lags + dx] == pytest.approx(wanted, abs=1e-5)
 
 
+def shares(volume: np.ndarray) -> dict[str, np.ndarray]:
+    """Of the phase in the planes normal to each axis."""
+    return {name: volume.mean(tuple(k for k in range(3) if k != axis)) for axis, name in enumerate("zyx")}
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_a_phase_and_the_rest_have_the_same_integral_ranges(periodic: bool) -> None:
+    volume, lags = smooth_field((20, 22, 24), (3, 2, 2), 0.3, 5) > 0.5, 8
+    found = []
+    for one in (volume, ~volume):
+        planes = np.concatenate([one, one[:lags]]) if periodic else one
+        s2 = correlation(pair_counts(planes, len(one), lags, periodic), one.shape, periodic)
+        found.append(ranges(s2, shares(one), periodic))
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    # By brute force: the covariance of what lies so far apart.
+    for axis, name in enumerate("zyx"):
+        values = np.moveaxis(volume, axis, 0).astype(float)
+        if periodic:
+            pairs = [(values, np.roll(values, -lag, 0)) for lag in range(lags + 1)]
+        else:
+            pairs = [(values[: len(values) - lag], values[lag:]) for lag in range(lags + 1)]
+        covariance = np.array([((a - a.mean()) * (b - b.mean())).mean() for a, b in pairs])
+        wanted = (covariance.sum() - (covariance[0] + covariance[-1]) / 2) / covariance[0]
+        assert found[0][name] == pytest.approx(wanted, rel=1e-3)
+    assert np.isnan(integral_range(np.ones(3), np.ones(5), periodic))
+
+
+def test_the_micrograph_is_measured_as_the_volume_is() -> None:
+    """Without periodicity, whatever its targets were: as a plane of a volume with many alike."""
+    mask, lags = smooth_field((22, 24), (3, 2), 0.3, 5) > 0.5, 6
+    found = image.measure({"z/micrograph": mask.astype(np.uint8)}, Phase(1, 1, "", ""), lags)[0]
+    volume = np.tile(mask, (12, 1, 1))
+    s2 = correlation(pair_counts(volume, 12, lags, False), volume.shape, False)
+    wanted = ranges(s2, shares(volume), False)
+    assert found["integral_range_y"] == pytest.approx(wanted["y"], rel=1e-4)
+    assert found["integral_range_x"] == pytest.approx(wanted["x"], rel=1e-4)
+
+
 def test_integral_range_of_noise_and_of_an_elongated_structure() -> None:
     noise = np.random.default_rng(0).random((64, 64, 64)) < 0.3
     s2 = correlation(pair_counts(np.concatenate([noise, noise[:8]]), 64, 8, True), noise.shape, True)
-    assert ranges(s2, noise.mean()) == pytest.approx((0.5, 0.5, 0.5), abs=0.02)
+    assert ranges(s2, shares(noise), True) == pytest.approx(dict.fromkeys("zyx", 0.5), abs=0.02)
     long = smooth_field((48, 48, 48), (4, 1, 1), 0.4, 0) > 0.5
     s2 = correlation(pair_counts(np.concatenate([long, long[:16]]), 48, 16, True), long.shape, True)
-    z, y, x = ranges(s2, long.mean())
+    z, y, x = ranges(s2, shares(long), True).values()
     assert z > 2.5 * y and z > 2.5 * x and y == pytest.approx(x, rel=0.3)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mcrdist.analysis.material import AXES, Phase
 from mcrdist.analysis.slices import IN_PLANE
 from mcrdist.analysis.volume.chords import chords, lineal_path, mean_chord
+from mcrdist.analysis.volume.lags import integral_range
 from mcrdist.analysis.volume.minkowski import configurations, euler_of_sections
 
 #: What is measured along an axis, on each micrograph that has it.
@@ -46,25 +47,15 @@ def measure(
             found.setdefault(f"mean_chord_{along}", []).append(mean_chord(counted))
             longest = max(1, min(lines.shape[1] // 2, 4 * lags))
             paths.setdefault(along, []).append(lineal_path(counted, len(lines), longest, False))
-            s2 = _target(targets, axis, phase)
-            if s2 is not None:
-                found.setdefault(f"integral_range_{along}", []).append(_range(s2, side, lags))
+            found.setdefault(f"integral_range_{along}", []).append(_range(lines, lags))
     means = {name: float(np.mean(values)) for name, values in found.items()}
     shortest = {along: min(map(len, curves)) for along, curves in paths.items()}
     curves = {along: np.mean([c[: shortest[along]] for c in own], axis=0) for along, own in paths.items()}
     return means, curves
 
 
-def _target(targets: Mapping[str, NDArray[Any]], axis: str, phase: Phase) -> NDArray[Any] | None:
-    for name in (f"{axis}/{phase.source}/s2", f"{axis}/s2"):
-        if name in targets:
-            return targets[name]
-    return None
-
-
-def _range(s2: NDArray[Any], side: int, lags: int) -> float:
-    """Integral range along rows' (0) or columns' (1) axis of S2 on lags -L..L, 0..L."""
-    middle = s2.shape[1] - 1
-    line = s2[middle : middle + lags + 1, 0] if side == 0 else s2[middle, : lags + 1]
-    fraction = float(line[0])
-    return float(np.trapezoid((line - fraction**2) / max(fraction - fraction**2, 1e-30)))
+def _range(lines: NDArray[np.bool_], lags: int) -> float:
+    """Integral range along lines (m, n), as in the volume."""
+    n = lines.shape[1]
+    s2 = [float((lines[:, : n - lag] & lines[:, lag:]).mean()) for lag in range(min(lags, n // 2) + 1)]
+    return integral_range(np.array(s2), lines.mean(0), False)

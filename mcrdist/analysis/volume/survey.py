@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.chords import lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Index, Labelled, label
-from mcrdist.analysis.volume.lags import correlation, pair_counts, planes_of
+from mcrdist.analysis.volume.lags import correlation, pair_counts, planes_of, ranges
 from mcrdist.analysis.volume.minkowski import configurations, functionals
 from mcrdist.analysis.volume.pores import Distances, distances
 from mcrdist.analysis.volume.prescribed import Planes, describe, graded, repetition
@@ -135,6 +135,8 @@ class Survey:
         See `minkowski.functionals`.
     s2 : (L + 1, 2 L + 1, 2 L + 1) float64
         Lags 0..L along z, -L..L along y and x.
+    ranges : dict of str to float
+        Integral ranges along z, y, x, see `lags.integral_range`.
     errors : dict of str to dict of str to (planes,) float64
         ‖D(x_s) − D_des‖ of every plane, by direction and descriptor.
     chords : dict of str to (2, n + 1) int64
@@ -148,6 +150,7 @@ class Survey:
     voxels: int
     functionals: dict[str, float]
     s2: NDArray[np.float64]
+    ranges: dict[str, float]
     errors: dict[str, dict[str, NDArray[np.float64]]]
     chords: dict[str, NDArray[np.int64]]
     lineal_path: dict[str, NDArray[np.float64]]
@@ -248,10 +251,13 @@ def survey(source: Source, todo: list[Task], mapper: Mapper) -> Survey:
         }
         for axis in AXES
     }
+    fractions = {axis: np.concatenate([part.fractions for part in planes[axis]]) for axis in AXES}
+    s2 = correlation(pairs, source.shape, source.ours)
     return Survey(
         int(np.prod(source.shape)),
         functionals(counts, source.voxel_size),
-        correlation(pairs, source.shape, source.ours),
+        s2,
+        ranges(s2, fractions, source.ours),
         errors,
         chords,
         path,

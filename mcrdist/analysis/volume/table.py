@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.clusters import Clusters
-from mcrdist.analysis.volume.lags import ranges
 from mcrdist.analysis.volume.pores import Distances
 from mcrdist.analysis.volume.survey import Survey
 
@@ -98,7 +97,6 @@ def rows(
         Row(phase, f"Euler number ({k}-connected)", "", own[f"euler_{k}"], None, f"1/{unit}³")
         for k in (6, 26)
     ]
-    integral = dict(zip(AXES, ranges(survey.s2, fraction), strict=True))
     for axis in AXES:
         chord = survey.mean_chord(axis) * size[axis]
         out.append(Row(phase, "mean chord", axis, chord, scaled("mean_chord", axis, 1), unit))
@@ -112,8 +110,8 @@ def rows(
             out.append(Row(phase, "E(lineal_path)", axis, error))
     for axis in AXES:
         beside = scaled("integral_range", axis, 1)
-        out.append(Row(phase, "integral range of S2", axis, integral[axis] * size[axis], beside, unit))
-    lengths = [integral[axis] * size[axis] for axis in AXES]
+        out.append(Row(phase, "integral range of S2", axis, survey.ranges[axis] * size[axis], beside, unit))
+    lengths = [survey.ranges[axis] * size[axis] for axis in AXES]
     anisotropy = max(lengths) / min(lengths) if min(lengths) > 0 else math.nan
     out.append(Row(phase, "anisotropy (largest by smallest integral range)", "", anisotropy))
     out.append(Row(phase, "clusters", "", found.number / (volume * survey.voxels), None, f"1/{unit}³"))
