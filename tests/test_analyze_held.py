@@ -189,5 +189,10 @@ def test_the_smallest_micrograph_decides() -> None:
         8,
     )
     assert held.micrographs({}, "z", of) == []
+    # Each direction's micrograph has its own label for the phase.
+    of = phases({}, {"z/phase": np.int64(2)})
+    labels = np.arange(64).reshape(8, 8) % 3
+    (shown,) = held.micrographs({"z/phase": np.int64(2), "x/micrograph": labels, "x/phase": 0}, "x", of)
+    assert (shown == (labels == 0)).all()
     assert held.graded({"z/slices/s2": small}, "z") and not held.graded({}, "z")
     assert DescriptorConfig().extra == ()

@@ -319,6 +319,57 @@ def test_the_micrograph_is_measured_as_the_volume_is() -> None:
     assert found["integral_range_x"] == pytest.approx(wanted["x"], rel=1e-4)
 
 
+def labelled(seed: int, shape: tuple[int, int] = (40, 48)) -> np.ndarray:
+    """Three phases."""
+    return np.digitize(smooth_field(shape, (2, 2), 0.5, seed), (0.2, 0.8)).astype(np.uint8)
+
+
+def test_every_micrograph_has_a_label_of_its_own_for_the_phase() -> None:
+    one, two, three = labelled(0), labelled(1, (48, 40)), labelled(2)
+    targets = {
+        "phases": np.array([2]),
+        "z/micrograph": one,
+        "z/phase": np.array(2),
+        "z/image2/micrograph": two,
+        "z/image2/phase": np.array(0),
+        "x/micrograph": three,
+        "x/phase": np.array(1),
+    }
+    wanted = ((one == 2).mean() / 2 + (two == 0).mean() / 2 + (three == 1).mean()) / 2
+    found, paths = image.measure(targets, Phase(1, 2, "", ""), 6)
+    assert found["volume_fraction"] == pytest.approx(wanted)
+    # Along y: the rows of both images normal to z, and the columns of that normal to x.
+    lines = [
+        np.diff(mask, axis=axis).mean() for mask, axis in ((one == 2, 0), (two == 0, 0), (three == 1, 1))
+    ]
+    assert found["crossings_y"] == pytest.approx((lines[0] / 2 + lines[1] / 2 + lines[2]) / 2)
+    assert len(paths["y"]) == 20 and paths["y"][0] == pytest.approx(wanted)
+    # 0 is what is left over in each of them, and no other label is in such a volume.
+    rest = image.measure(targets, Phase(0, 0, "", ""), 6)[0]
+    assert rest["volume_fraction"] == pytest.approx(1 - wanted)
+    assert {k: v for k, v in rest.items() if k.startswith(("cross", "integral"))} == pytest.approx(
+        {k: v for k, v in found.items() if k.startswith(("cross", "integral"))}
+    )
+    assert image.measure(targets, Phase(2, 2, "", ""), 6) == ({}, {})
+
+
+def test_several_phases_keep_their_labels_in_the_micrographs() -> None:
+    targets = {"phases": np.arange(3), "y/micrograph": labelled(0), "y/phase": np.array(1)}
+    for k in range(3):
+        found = image.measure(targets, Phase(k, k, "", ""), 6)[0]
+        assert found["volume_fraction"] == (labelled(0) == k).mean()
+
+
+def test_what_one_micrograph_does_not_know_is_that_of_the_others() -> None:
+    """Of layers along x no chord along x is whole."""
+    layers = np.tile(np.arange(40) % 10 < 3, (40, 1)).T
+    targets = {"z/micrograph": layers, "z/image2/micrograph": layers.T}
+    found = image.measure(targets, Phase(1, 1, "", ""), 6)[0]
+    assert found["mean_chord_x"] == found["mean_chord_y"] == 3
+    alone = image.measure({"z/micrograph": layers}, Phase(1, 1, "", ""), 6)[0]
+    assert "mean_chord_x" not in alone and alone["mean_chord_y"] == 3
+
+
 def test_integral_range_of_noise_and_of_an_elongated_structure() -> None:
     noise = np.random.default_rng(0).random((64, 64, 64)) < 0.3
     s2 = correlation(pair_counts(np.concatenate([noise, noise[:8]]), 64, 8, True), noise.shape, True)

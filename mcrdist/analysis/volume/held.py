@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcrdist.analysis.material import AXES, Phase, images, phases
+from mcrdist.analysis.material import AXES, Phase, phases, shown
 from mcrdist.analysis.volume.prescribed import NAMES
 from mcrdist.config import DescriptorConfig, VolumeSourceConfig, descriptors_from_mapping
 from mcrdist.config.descriptors import GramConfig
@@ -61,11 +61,12 @@ def micrographs(targets: Targets, axis: str, of: Sequence[Phase]) -> list[NDArra
 
     Empty where a run was made from statistics alone. Between two materials it is the smaller one of the two.
     """
-    found = [image for prefix in ("", "from/", "to/") for image in images(targets, f"{prefix}{axis}")]
-    if not found:
-        return []
-    smallest = min(found, key=lambda image: min(image.shape))
-    return [(smallest == phase.source).astype(np.float64) for phase in of]
+    masks = [
+        [mask for prefix in ("", "from/", "to/") for mask in shown(targets, f"{prefix}{axis}", phase.label)]
+        for phase in of
+    ]
+    sides = [min(mask.shape) for mask in masks[0]]
+    return [own[sides.index(min(sides))].astype(np.float64) for own in masks] if sides else []
 
 
 def _selection(
