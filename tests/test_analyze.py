@@ -227,6 +227,42 @@ def test_no_link_without_a_dashboard(run: Run, tmp_path: Path, monkeypatch: pyte
     assert not any("http" in line for line in said)
 
 
+def test_volume_and_micrograph_have_one_window_of_lags(tmp_path: Path) -> None:
+    """Whatever the run's was; and no longer one than the smaller of the two has room for."""
+    run = build(tmp_path / "run", (24, 28, 32), width=(2, 2, 2), lags=4, levels=1, micrograph=16)
+    quick = {
+        "dask": ONE,
+        "transport": {"enabled": False},
+        "parts": {"edges": []},
+        "middle": {"thickness": False},
+    }
+    found = {}
+    for lags in (8, 12):
+        said: list[str] = []
+        settings = {"run": {"dir": run.path}, "output": {"dir": tmp_path / f"{lags}"}, "lags": lags} | quick
+        result = analyze(analyze_from_mapping(settings), said.append)
+        found[lags] = [row for row in result.rows if row.statistic == "integral range of S2"]
+        warned = [line for line in said if line.startswith("warning")]
+        assert warned == (
+            [
+                "warning  integral ranges are summed over lags up to 8, half of the smallest micrograph, as there"
+            ]
+            if lags == 12
+            else []
+        )
+        content = json.loads((result.path / "analysis.json").read_text())
+        assert (content["lags"], content["window"]) == (lags, 8)
+        assert np.shape(content["phases"]["1"]["s2"]) == (lags + 1, 2 * lags + 1, 2 * lags + 1)
+    assert [row.value for row in found[8]] == pytest.approx([row.value for row in found[12]], rel=1e-4)
+    assert [row.micrograph for row in found[8]] == [row.micrograph for row in found[12]]
+    # Along x: the columns of the images normal to z and to y, which are one here.
+    mask = run.targets["z/micrograph"] == 1
+    pairs = [(mask[:, : 16 - lag], mask[:, lag:]) for lag in range(9)]
+    covariance = np.array([(a & b).mean() - a.mean() * b.mean() for a, b in pairs])
+    wanted = 0.25 * (covariance.sum() - (covariance[0] + covariance[-1]) / 2) / covariance[0]
+    assert found[8][2].micrograph == pytest.approx(wanted)
+
+
 def test_mistakes(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "field.npy", np.zeros((8, 8, 8), np.float32))
     with pytest.raises(InputError, match=r"field.npy: expected labels, found float32"):
@@ -234,6 +270,8 @@ def test_mistakes(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"volume.phase: expected a phase of .*, found no 7"):
         mcrdist.analyze(run={"dir": run.path}, volume={"phase": 7}, dask=ONE, output={"dir": tmp_path / "a"})
     assert not (tmp_path / "a").exists()
+    with pytest.raises(InputError, match=r"lags: expected an integer of at most 12, half .* found 13"):
+        mcrdist.analyze(run={"dir": run.path}, lags=13, dask=ONE, output={"dir": tmp_path / "a"})
     with pytest.raises(InputError, match=r"volume.image: expected phase"):
         mcrdist.analyze(run={"dir": run.path}, volume={"image": "field"})
     with pytest.raises(InputError, match=r"dask.scheduler: expected a scheduler's address, found nobody"):

@@ -293,7 +293,7 @@ def test_a_phase_and_the_rest_have_the_same_integral_ranges(periodic: bool) -> N
     for one in (volume, ~volume):
         planes = np.concatenate([one, one[:lags]]) if periodic else one
         s2 = correlation(pair_counts(planes, len(one), lags, periodic), one.shape, periodic)
-        found.append(ranges(s2, shares(one), periodic))
+        found.append(ranges(s2, shares(one), periodic, lags))
     assert found[0] == pytest.approx(found[1], rel=1e-3)
     # By brute force: the covariance of what lies so far apart.
     for axis, name in enumerate("zyx"):
@@ -305,6 +305,9 @@ def test_a_phase_and_the_rest_have_the_same_integral_ranges(periodic: bool) -> N
         covariance = np.array([((a - a.mean()) * (b - b.mean())).mean() for a, b in pairs])
         wanted = (covariance.sum() - (covariance[0] + covariance[-1]) / 2) / covariance[0]
         assert found[0][name] == pytest.approx(wanted, rel=1e-3)
+        covariance = covariance[:4]  # and of a window that S2 goes beyond
+        wanted = (covariance.sum() - (covariance[0] + covariance[-1]) / 2) / covariance[0]
+        assert ranges(s2, shares(~volume), periodic, 3)[name] == pytest.approx(wanted, rel=1e-3)
     assert np.isnan(integral_range(np.ones(3), np.ones(5), periodic))
 
 
@@ -314,7 +317,7 @@ def test_the_micrograph_is_measured_as_the_volume_is() -> None:
     found = image.measure({"z/micrograph": mask.astype(np.uint8)}, Phase(1, 1, "", ""), lags)[0]
     volume = np.tile(mask, (12, 1, 1))
     s2 = correlation(pair_counts(volume, 12, lags, False), volume.shape, False)
-    wanted = ranges(s2, shares(volume), False)
+    wanted = ranges(s2, shares(volume), False, lags)
     assert found["integral_range_y"] == pytest.approx(wanted["y"], rel=1e-4)
     assert found["integral_range_x"] == pytest.approx(wanted["x"], rel=1e-4)
 
@@ -373,10 +376,10 @@ def test_what_one_micrograph_does_not_know_is_that_of_the_others() -> None:
 def test_integral_range_of_noise_and_of_an_elongated_structure() -> None:
     noise = np.random.default_rng(0).random((64, 64, 64)) < 0.3
     s2 = correlation(pair_counts(np.concatenate([noise, noise[:8]]), 64, 8, True), noise.shape, True)
-    assert ranges(s2, shares(noise), True) == pytest.approx(dict.fromkeys("zyx", 0.5), abs=0.02)
+    assert ranges(s2, shares(noise), True, 8) == pytest.approx(dict.fromkeys("zyx", 0.5), abs=0.02)
     long = smooth_field((48, 48, 48), (4, 1, 1), 0.4, 0) > 0.5
     s2 = correlation(pair_counts(np.concatenate([long, long[:16]]), 48, 16, True), long.shape, True)
-    z, y, x = ranges(s2, shares(long), True).values()
+    z, y, x = ranges(s2, shares(long), True, 16).values()
     assert z > 2.5 * y and z > 2.5 * x and y == pytest.approx(x, rel=0.3)
 
 

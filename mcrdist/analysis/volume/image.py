@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcrdist.analysis.material import AXES, Phase, shown
+from mcrdist.analysis.material import AXES, Phase, images, shown
 from mcrdist.analysis.slices import IN_PLANE
 from mcrdist.analysis.volume.chords import chords, lineal_path, mean_chord
 from mcrdist.analysis.volume.lags import integral_range
@@ -20,8 +20,16 @@ Values = dict[str, float]
 Curves = dict[str, NDArray[np.float64]]
 
 
+def window(targets: Mapping[str, NDArray[Any]], lags: int) -> int:
+    """The longest lag, up to `lags`, that all micrographs have room for: half of the smallest."""
+    halves = [int(min(one.shape)) // 2 for axis in AXES for one in images(targets, axis)]
+    return min([lags, *halves])
+
+
 def measure(targets: Mapping[str, NDArray[Any]], phase: Phase, lags: int) -> tuple[Values, Curves]:
     """Statistics of a phase on the micrographs, in pixels.
+
+    `lags` is the window of integral ranges, see `window`; lineal paths are four times as long where there is room.
 
     As for targets, they are means over the micrographs of a direction, whatever their sizes; and of these, means over
     the directions that show an axis.
@@ -75,5 +83,5 @@ def _mean_curve(found: Sequence[Curves]) -> Curves:
 def _range(lines: NDArray[np.bool_], lags: int) -> float:
     """Integral range along lines (m, n), as in the volume."""
     n = lines.shape[1]
-    s2 = [float((lines[:, : n - lag] & lines[:, lag:]).mean()) for lag in range(min(lags, n // 2) + 1)]
+    s2 = [float((lines[:, : n - lag] & lines[:, lag:]).mean()) for lag in range(lags + 1)]
     return integral_range(np.array(s2), lines.mean(0), False)

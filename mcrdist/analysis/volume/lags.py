@@ -71,9 +71,9 @@ def correlation(
 
 
 def ranges(
-    s2: NDArray[np.float64], fractions: Mapping[str, NDArray[np.float64]], periodic: bool
+    s2: NDArray[np.float64], fractions: Mapping[str, NDArray[np.float64]], periodic: bool, window: int
 ) -> dict[str, float]:
-    """Integral ranges along z, y, x in voxels, see `integral_range`.
+    """Integral ranges along z, y, x in voxels on lags up to `window`, see `integral_range`.
 
     Parameters
     ----------
@@ -84,7 +84,9 @@ def ranges(
     """
     lags = s2.shape[0] - 1
     along = {"z": s2[:, lags, lags], "y": s2[0, lags:, lags], "x": s2[0, lags, lags:]}
-    return {axis: integral_range(line, fractions[axis], periodic) for axis, line in along.items()}
+    return {
+        axis: integral_range(line[: window + 1], fractions[axis], periodic) for axis, line in along.items()
+    }
 
 
 def integral_range(s2: NDArray[np.float64], fractions: NDArray[np.float64], periodic: bool) -> float:

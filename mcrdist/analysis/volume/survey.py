@@ -215,8 +215,11 @@ def look_at_block(task: BlockTask) -> tuple[Labelled, Distances]:
 Mapper = Callable[[Callable[[Task], Any], list[Task]], Iterable[Any]]
 
 
-def survey(source: Source, todo: list[Task], mapper: Mapper) -> Survey:
-    """Carry out tasks by `mapper` (in the order of the tasks, so that sums are the same on any cluster)."""
+def survey(source: Source, todo: list[Task], mapper: Mapper, window: int) -> Survey:
+    """Carry out tasks by `mapper` (in the order of the tasks, so that sums are the same on any cluster).
+
+    Integral ranges are summed over lags up to `window`, which those of S2 in space reach at least.
+    """
     counts = np.zeros((8, 256), np.int64)
     lags = todo[0].lags
     pairs = np.zeros((lags + 1, 2 * lags + 1, 2 * lags + 1))
@@ -257,7 +260,7 @@ def survey(source: Source, todo: list[Task], mapper: Mapper) -> Survey:
         int(np.prod(source.shape)),
         functionals(counts, source.voxel_size),
         s2,
-        ranges(s2, fractions, source.ours),
+        ranges(s2, fractions, source.ours, window),
         errors,
         chords,
         path,

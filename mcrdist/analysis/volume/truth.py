@@ -83,6 +83,8 @@ class Pieces:
         The truth.
     edges : (z, y, x)
         Of a box, in voxels.
+    lags : int
+        The window of S2 in space, which is no longer than half a box.
     mine, true : dict of int to sequence of Job
     whole : bool
         Whether the one box of the volume is all of it.
@@ -90,6 +92,7 @@ class Pieces:
 
     source: Source
     edges: Index
+    lags: int
     mine: Mapping[int, Sequence[Job]]
     true: Mapping[int, Sequence[Job]]
     whole: bool
@@ -106,6 +109,7 @@ class Pieces:
             "path": str(self.source.path),
             "phase": {str(k): jobs[0].phase.label for k, jobs in self.true.items()},
             "edges": list(self.edges),
+            "lags": self.lags,
             "boxes": len(self.true[label]),
             "boxes_of_the_volume": max(1, len(self.mine[label])),
         }
@@ -133,8 +137,8 @@ class Pieces:
         return compare(mine, true)
 
 
-def jobs(config: AnalyzeConfig, source: Source, of: Sequence[Phase], lags: int) -> Pieces:
-    """Plan what there is to measure.
+def jobs(config: AnalyzeConfig, source: Source, of: Sequence[Phase], lags: int, window: int) -> Pieces:
+    """Plan what there is to measure; `lags` and `window` are those of the whole volume, see `measure.job`.
 
     Raises
     ------
@@ -157,14 +161,14 @@ def jobs(config: AnalyzeConfig, source: Source, of: Sequence[Phase], lags: int) 
     for phase in of:
         label = phase.label if config.truth.phase is None else config.truth.phase
         there_too = Phase(label, label, phase.name, phase.colour)
-        true[phase.label] = pieces(there, there_too, edges, lags, config, config.truth.samples)
+        true[phase.label] = pieces(there, there_too, edges, lags, config, config.truth.samples, window=window)
         if whole and not source.ours:
             mine[phase.label] = []  # measured already
         else:
             mine[phase.label] = pieces(
-                config.volume, phase, edges, lags, config, config.truth.samples, not whole
+                config.volume, phase, edges, lags, config, config.truth.samples, not whole, window
             )
-    return Pieces(truth, edges, mine, true, whole)
+    return Pieces(truth, edges, lags, mine, true, whole)
 
 
 def pieces(
@@ -175,6 +179,7 @@ def pieces(
     config: AnalyzeConfig,
     most: int,
     inside: bool = True,
+    window: int | None = None,
 ) -> list[Job]:
     """A job for each of at most so many boxes of a volume, which are taken for volumes by themselves.
 
@@ -186,7 +191,7 @@ def pieces(
     found = []
     for corner in side_by_side(open_source(volume).shape, edges, most):
         box = replace(volume, box=(corner, edges))
-        found.append(job(box, open_source(box), phase, lags, config, inside=inside))
+        found.append(job(box, open_source(box), phase, lags, config, inside=inside, window=window))
     return found
 
 
