@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,11 @@ from mcrdist.analysis.volume.chords import lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Index, Labelled, label
 from mcrdist.analysis.volume.lags import correlation, pair_counts, planes_of, ranges
 from mcrdist.analysis.volume.minkowski import configurations, functionals
+from mcrdist.analysis.volume.opened import opened
 from mcrdist.analysis.volume.pores import Distances, distances
 from mcrdist.analysis.volume.prescribed import Planes, describe, graded, repetition
 from mcrdist.config import VolumeSourceConfig
-from mcrdist.store.source import Source, open_source
+from mcrdist.store.source import Source
 
 #: Voxels of a task's planes, and how many planes: the more, the fewer tasks read the same chunks.
 _VOXELS, _FEWEST, _MOST = 2**24, 16, 64
@@ -30,12 +30,6 @@ _NUMBER = {"z": 0, "y": 1, "x": 2}
 #: The axes along which chords are counted, with the planes that hold whole lines of them: their normal, and whether
 #: the lines run along the columns' axis. x-lines lie in z-planes too, so no x-plane is needed for them.
 _LINES = {"z": ("y", "rows"), "y": ("z", "rows"), "x": ("z", "columns")}
-
-
-@lru_cache(maxsize=4)
-def _opened(config: VolumeSourceConfig) -> Source:
-    """Once a worker: a recipe travels to it, no voxels."""
-    return open_source(config)
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Task:
 
 def look(task: Task) -> Planes | tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Carry out a task, on a worker."""
-    source = _opened(task.volume)
+    source = opened(task.volume)
     if task.axis == "block":
         return _block(source, task)
     number = _NUMBER[task.axis]
@@ -201,7 +195,7 @@ def block_tasks(
 
 def look_at_block(task: BlockTask) -> tuple[Labelled, Distances]:
     """Label a block, and measure how far its phase is from the boundary, on a worker."""
-    source = _opened(task.volume)
+    source = opened(task.volume)
     corner = [k * edge for k, edge in zip(task.index, task.edges, strict=True)]
     end = [min(c + edge, n) for c, edge, n in zip(corner, task.edges, source.shape, strict=True)]
 
