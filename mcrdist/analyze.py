@@ -14,6 +14,7 @@ from mcrdist.analysis.material import Phase, phases
 from mcrdist.analysis.pictures import COLOURS
 from mcrdist.analysis.report import write as write_report
 from mcrdist.analysis.volume import held, image, truth
+from mcrdist.analysis.volume.labels import question
 from mcrdist.analysis.volume.measure import job, measure
 from mcrdist.analysis.volume.parts import FEWEST, cubes, default_edges
 from mcrdist.analysis.volume.table import APART, Row, as_csv
@@ -92,7 +93,16 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
     jobs = [job(config.volume, source, phase, lags, config, edges, targets, window=window) for phase in of]
     pieces = None if config.truth.path is None else truth.jobs(config, source, of, lags, window)
     to_hold = [] if run is None else _others(config.volume, run, source, say)
-    every = [*jobs, *(() if pieces is None else pieces.all), *to_hold]
+    asked = [
+        question(source, "volume", [p.label for p in of], config.volume.phase is not None, [config.volume])
+    ]
+    asked += [] if pieces is None else [pieces.question(config.truth.phase is not None)]
+    every = [
+        *(t for one in asked for t in one.tasks),
+        *jobs,
+        *(() if pieces is None else pieces.all),
+        *to_hold,
+    ]
     found: list[Row] = []
     curves: dict[str, Any] = {}
     problems: list[str] = []
@@ -101,12 +111,12 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
         if link is not None:
             say(f"dask     {link}")
         with Crew(client, sum(one.work for one in every)) as crew:
+            for one_asked in asked:
+                one_asked.ask(crew.doing("labels"))
             others = held.gather(to_hold, crew.doing("other descriptors"))
             for todo in jobs:
                 label = todo.phase.label
                 one = measure(todo, crew, f"phase {label}", others.get(label))
-                if not one.fraction:
-                    raise InputError(f"volume.phase: expected a phase of {source.path}, found no {label}")
                 own, unfinished = [*one.rows, *one.inside], one.unfinished
                 curves[str(label)] = one.curves
                 if pieces is not None:

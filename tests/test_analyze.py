@@ -17,11 +17,18 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import tifffile
+import zarr
 from fake_run import build, build_phases, smooth_field
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mcrdist
+from mcrdist.__main__ import main
 from mcrdist.analysis import write_report
 from mcrdist.analysis.slices import correlations
+from mcrdist.analysis.volume.labels import different
+from mcrdist.analysis.volume.opened import opened
 from mcrdist.analysis.volume.survey import block_tasks, look, look_at_block, tasks
 from mcrdist.analyze import analyze
 from mcrdist.config import VolumeSourceConfig, analyze_from_mapping
@@ -267,7 +274,9 @@ def test_mistakes(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "field.npy", np.zeros((8, 8, 8), np.float32))
     with pytest.raises(InputError, match=r"field.npy: expected labels, found float32"):
         mcrdist.analyze(volume={"path": tmp_path / "field.npy"}, dask=ONE)
-    with pytest.raises(InputError, match=r"volume.phase: expected a phase of .*, found no 7"):
+    with pytest.raises(
+        InputError, match=r"volume.phase: expected 7 among the labels of .*, found 0, 1; e.g. vol"
+    ):
         mcrdist.analyze(run={"dir": run.path}, volume={"phase": 7}, dask=ONE, output={"dir": tmp_path / "a"})
     assert not (tmp_path / "a").exists()
     with pytest.raises(InputError, match=r"lags: expected an integer of at most 12, half .* found 13"):
@@ -278,6 +287,89 @@ def test_mistakes(run: Run, tmp_path: Path) -> None:
         mcrdist.analyze(
             run={"dir": run.path}, dask={"scheduler": "no address"}, output={"dir": tmp_path / "b"}
         )
+
+
+def refused(capsys: pytest.CaptureFixture[str], *given: str) -> str:
+    """What the command says, in one line, and before anything is measured."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys.modules["mcrdist.analyze"], "measure", lambda *given: pytest.fail("measured"))
+        assert main(["analyze", "dask.workers=1", "output.dir=new", *given]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert not Path("new").exists()
+    return line
+
+
+def test_labels_are_looked_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = (smooth_field((12, 14, 16), (2, 2, 2), 0.4, 0) > 0.5).astype(np.uint8)
+    tifffile.imwrite("bytes.tif", labels * 255)
+    assert refused(capsys, "volume.path=bytes.tif").endswith(
+        "volume.phase: expected 1 among the labels of bytes.tif, found 0, 255; e.g. volume.phase=255"
+    )
+    np.save("ct.npy", labels)
+    assert refused(capsys, "volume.path=ct.npy", "truth.path=bytes.tif").endswith(
+        "truth.phase: expected 1 among the labels of bytes.tif, found 0, 255; e.g. truth.phase=255"
+    )
+    np.save("far.npy", labels * np.int32(1000) - 1000)
+    assert refused(capsys, "volume.path=far.npy").endswith("found -1000, 0; e.g. volume.phase=0")
+
+
+def test_grey_levels_are_no_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    grey = np.arange(8**3, dtype=np.uint16).reshape(8, 8, 8) // 16
+    np.save("grey.npy", grey)
+    said = (
+        "grey.npy: expected labels, found more than 8 different values, 0, 1, 2, 3, 4, 5, 6, 7, …; segment the volume "
+        "first, or say which of them is the phase: "
+    )
+    assert refused(capsys, "volume.path=grey.npy").endswith(f"{said}volume.phase=1")
+    np.save("ct.npy", grey % 2)
+    assert refused(capsys, "volume.path=ct.npy", "truth.path=grey.npy").endswith(f"{said}truth.phase=1")
+    assert refused(capsys, "volume.path=grey.npy", "volume.phase=77").endswith(
+        "expected 77 among the labels of grey.npy, found 0, 1, 2, 3, 4, 5, 6, 7, …; e.g. volume.phase=8"
+    )
+    quick = {"transport": {"enabled": False}, "parts": {"edges": []}, "middle": {"thickness": False}}
+    found = mcrdist.analyze(volume={"path": "grey.npy", "phase": 31}, dask=ONE, **quick)
+    assert value(found.rows, "volume fraction", phase=31) == 1 / 32
+
+
+def test_an_interrupted_volume_is_told(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", (16, 16, 16), width=(1, 1, 1), lags=4, levels=1, micrograph=24)
+    volume = zarr.open_array(run.path / "volume.zarr" / "phase" / "0", mode="r+")
+    volume[12:] = 255
+    with pytest.raises(InputError, match=r"expected a whole volume, found planes 0 to 15 not written"):
+        mcrdist.analyze(run={"dir": run.path}, dask=ONE)
+
+
+def test_a_volume_that_was_written_anew_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = VolumeSourceConfig(path="ct.npy")
+    for size in (6, 4):  # in the same place, and then in another one
+        (tmp_path / f"{size}").mkdir()
+        monkeypatch.chdir(tmp_path / f"{size}")
+        for edge in (size, size + 1):
+            np.save("ct.npy", np.zeros((edge,) * 3, np.uint8))
+            assert opened(config).shape == (edge,) * 3
+    first = opened(config)
+    assert opened(config) is first
+    Path("ct.npy").unlink()
+    with pytest.raises(
+        InputError, match=r"volume.path: expected a volume, found nothing at .*ct.npy any more"
+    ):
+        opened(config)
+
+
+@given(st.lists(st.integers(-9, 9), max_size=60), st.lists(st.integers(-9, 9), unique=True, max_size=3))
+def test_different_values(values: list[int], first: list[int]) -> None:
+    found = different(np.array(values, np.int16), first)
+    there = [value for value in first if value in values]
+    assert found[: len(there)] == there and len(set(found)) == len(found) and set(found) <= set(values)
+    assert len(found) == min(len(set(values)), max(9, len(there)))
 
 
 @pytest.mark.slow

@@ -168,7 +168,10 @@ def test_units_are_converted(tmp_path: Path) -> None:
     [
         (["truth.path=nothing.tif"], "truth.path: expected a volume, found nothing at nothing.tif"),
         (["truth.phase=2"], "truth.path: expected a volume, found nothing (null)"),
-        (["truth.path=ct.npy", "truth.phase=7"], "truth.phase: expected a phase of"),
+        (
+            ["truth.path=ct.npy", "truth.phase=7"],
+            "truth.phase: expected 7 among the labels of ct.npy, found 0, 1; e.g. truth.phase=1",
+        ),
         (["truth.path=field.npy"], "truth.path: expected labels, found float32"),
         (["truth.path=ct.npy", "truth.level=1"], "truth.level: expected 0 for a volume without a pyramid"),
         (

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcrdist.analysis.material import AXES, Phase
+from mcrdist.analysis.volume.labels import Question, question
 from mcrdist.analysis.volume.measure import Job, Measured, job, measure
 from mcrdist.analysis.volume.parts import Index, choice
 from mcrdist.analysis.volume.table import APART, Row
@@ -102,6 +103,12 @@ class Pieces:
         """Every job."""
         return [job for some in (self.mine, self.true) for jobs in some.values() for job in jobs]
 
+    def question(self, chosen: bool) -> Question:
+        """Whether the true boxes have the phases; `chosen`: whether somebody named their label there."""
+        jobs = next(iter(self.true.values()))
+        labels = [own[0].phase.label for own in self.true.values()]
+        return question(self.source, "truth", labels, chosen, [job.volume for job in jobs])
+
     def content(self) -> dict[str, Any]:
         """For ``analysis.json``."""
         label = next(iter(self.true))
@@ -126,11 +133,6 @@ class Pieces:
             measure(todo, crew, f"phase {label}, truth {k + 1} of {len(self.true[label])}")
             for k, todo in enumerate(self.true[label])
         ]
-        if not any(one.fraction for one in true):
-            raise InputError(
-                f"truth.phase: expected a phase of {self.source.path}, found no "
-                f"{self.true[label][0].phase.label}"
-            )
         mine = [measure(todo, crew, f"phase {label}, as the truth") for todo in self.mine[label]]
         if self.whole:  # what is inside is the same, periodic or not
             mine = [replace(one, inside=own.inside) for one in mine or [own]]
