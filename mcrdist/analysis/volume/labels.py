@@ -106,7 +106,7 @@ def look_at_labels(task: LabelTask) -> list[int] | InputError:
         return error
 
 
-def different(block: NDArray[Any], first: Sequence[int]) -> list[int]:
+def different(block: NDArray[Any], first: Sequence[int] = ()) -> list[int]:
     """The different values of a block, those `first` before others; of many, one more than labels may be."""
     found: list[int] = []
     rest, values = block.ravel(), iter(first)
