@@ -123,6 +123,26 @@ def test_several_phases(tmp_path: Path) -> None:
     assert "Phase 2" in write_report(run.path).read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_what_no_micrograph_shows_has_no_distance_from_it(tmp_path: Path) -> None:
+    """All of each image is the described phase; the volume has some of the rest."""
+    run = build(tmp_path / "run", (16, 16, 16), width=(2, 2, 2), lags=4, levels=1, micrograph=24)
+    targets = dict(run.targets) | {f"{axis}/micrograph": np.ones((24, 24), np.uint8) for axis in "zyx"}
+    np.savez(run.path / "targets.npz", **targets)
+    found = mcrdist.analyze(
+        run={"dir": run.path},
+        volume={"phase": 0},
+        dask=ONE,
+        transport={"enabled": False},
+        parts={"edges": []},
+        middle={"thickness": False},
+        output={"dir": tmp_path / "rest"},
+    )
+    rows = {(row.statistic, row.direction): row for row in found.rows}
+    assert rows["volume fraction", ""].micrograph == 0
+    assert not any(statistic.startswith("E(") for statistic, _ in rows)
+
+
 def test_a_volume_that_is_not_periodic(tmp_path: Path) -> None:
     labels = (smooth_field((20, 22, 24), (2, 2, 2), 0.4, 0) > 0.5).astype(np.uint8)
     np.save(tmp_path / "ct.npy", labels)

@@ -92,6 +92,9 @@ def test_all_errors_are_those_of_the_summary(
     for axis, named in wanted.items():
         for name, value in named.items():
             assert prescribed[f"E({name})", axis] == pytest.approx(value, rel=2e-4, abs=1e-7), (name, axis)
+    # No two rows of one name, although the lineal path is measured in space too.
+    names = [(row.statistic, row.direction) for row in found.rows]
+    assert len(set(names)) == len(names) and ("E(lineal path in space)", "y") in names
     # One error a plane, in the order of the planes.
     curves = json.loads((found.path / "analysis.json").read_text())["phases"]["1"]["errors"]
     for axis, count in zip("zyx", run.phase.shape, strict=True):

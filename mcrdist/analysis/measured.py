@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mcrdist.analysis.drawing import WANTED, Picture, pen, style, svg
 from mcrdist.analysis.growing import growth
 from mcrdist.analysis.material import AXES
-from mcrdist.analysis.volume.table import APART
+from mcrdist.analysis.volume.table import APART, LINEAL
 from mcrdist.errors import InputError
 
 #: Of one material in two pieces, lineal paths and boundaries differ by a few per cent; more than this is worth a word.
@@ -127,7 +127,7 @@ def said(statistic: str) -> str:
     """A statistic for people."""
     if statistic.startswith(APART):
         return f"{statistic.removeprefix(APART).replace('S2', 'S₂')}, relative distance"
-    return "E(lineal path), relative" if statistic == "E(lineal_path)" else statistic.replace("S2", "S₂")
+    return f"{LINEAL}, relative" if statistic == LINEAL else statistic.replace("S2", "S₂")
 
 
 def _apart(group: Mapping[str, Any]) -> bool:

@@ -19,6 +19,9 @@ from mcrdist.analysis.volume.survey import Survey
 
 #: How rows begin that tell how far a curve is from the true one, relative (Eq. 10).
 APART = "apart from the truth: "
+#: How far the lineal path of the volume is from the micrographs': along all its lines, and not plane by plane, as it is
+#: where a run was held to it (the descriptor's E(lineal_path)).
+LINEAL = "E(lineal path in space)"
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,12 @@ def rows(
         out.append(Row(phase, "mean chord", axis, chord, scaled("mean_chord", axis, 1), unit))
     out.append(Row(phase, "mean distance to the boundary", "", pores.mean, None, unit))
     out.append(Row(phase, "radius of the largest sphere inside", "", pores.largest, None, unit))
-    for axis in AXES:
-        if axis in paths:
-            count = min(len(paths[axis]), len(survey.lineal_path[axis]))
-            apart = survey.lineal_path[axis][:count] - paths[axis][:count]
-            error = float(np.linalg.norm(apart) / np.linalg.norm(paths[axis][:count]))
-            out.append(Row(phase, "E(lineal_path)", axis, error))
+    for axis in (axis for axis in AXES if axis in paths):
+        count = min(len(paths[axis]), len(survey.lineal_path[axis]))
+        wanted = paths[axis][:count]
+        if wanted.any():  # else the micrographs show nothing of the phase, and the distance has no measure
+            error = float(np.linalg.norm(survey.lineal_path[axis][:count] - wanted) / np.linalg.norm(wanted))
+            out.append(Row(phase, LINEAL, axis, error))
     for axis in AXES:
         beside = scaled("integral_range", axis, 1)
         out.append(Row(phase, "integral range of S2", axis, survey.ranges[axis] * size[axis], beside, unit))
