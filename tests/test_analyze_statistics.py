@@ -163,18 +163,39 @@ def test_distances_in_a_sphere() -> None:
     assert found.counts.sum() == sphere.sum()
 
 
+def to_faces(points: np.ndarray, others: np.ndarray, size: tuple[float, ...]) -> np.ndarray:
+    """How far voxels (n, 3) are from the faces of the nearest of others (m, 3), by looking at every pair."""
+    sides = np.array(size)
+    ways = (others[None] - points[:, None]) * sides
+    apart = np.linalg.norm(ways, axis=-1)
+    widths = np.linalg.norm(ways * sides, axis=-1) / np.where(apart > 0, apart, 1)
+    nearest = apart <= apart.min(1, keepdims=True) * (1 + 1e-9)
+    return np.where(nearest, apart - widths / 2, np.inf).min(1)
+
+
 @pytest.mark.parametrize("periodic", [True, False])
-def test_distances_do_not_depend_on_the_blocks(periodic: bool) -> None:
-    size = (2.0, 1.0, 1.0)
-    volume = phase((20, 24, 22), 3.0, 0.8)
-    tiled = np.tile(volume, (3, 3, 3)) if periodic else volume
-    inner = tuple(slice(n, 2 * n) for n in volume.shape) if periodic else ...
-    wanted = ndimage.distance_transform_edt(tiled, sampling=size)[inner][volume] - 0.5
-    for edges in ((20, 24, 22), (7, 24, 5)):
+@pytest.mark.parametrize("size", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0), (0.3, 0.5, 0.9)])
+def test_distances_do_not_depend_on_the_blocks(size: tuple[float, float, float], periodic: bool) -> None:
+    volume = phase((8, 10, 9), 2.0, 0.8)
+    copies = list(itertools.product((-1, 0, 1), repeat=3)) if periodic else [(0, 0, 0)]
+    others = np.concatenate([np.argwhere(~volume) + np.array(copy) * volume.shape for copy in copies])
+    wanted = to_faces(np.argwhere(volume), others, size)
+    for edges in ((8, 10, 9), (3, 10, 5)):
         found = measured(volume, edges, size, periodic)
-        assert found.mean == pytest.approx(wanted.mean()) and found.largest == pytest.approx(wanted.max())
+        assert found.mean == pytest.approx(wanted.mean(), rel=1e-5)
+        assert found.largest == pytest.approx(wanted.max(), rel=1e-5)
     full = measured(np.ones((6, 6, 6), bool), (3, 6, 6), size, periodic)
     assert np.isnan(full.mean)
+
+
+def test_distances_to_a_flat_boundary_are_those_to_its_faces() -> None:
+    """Half a volume, whatever the sides of its voxels are along each axis."""
+    for axis in range(3):
+        half = np.zeros((16, 16, 16), bool)
+        np.moveaxis(half, axis, 0)[:8] = True
+        size = tuple(np.roll([4.0, 1.0, 1.0], axis))
+        found = measured(half, (16, 8, 16), size, False)  # type: ignore[arg-type]
+        assert found.mean == pytest.approx(16) and found.largest == pytest.approx(30)
 
 
 def test_distances_are_distributed_as_porespy_finds() -> None:
@@ -198,16 +219,16 @@ def test_local_thickness_is_that_of_porespy(fraction: float) -> None:
 
 def test_local_thickness_by_brute_force() -> None:
     """Voxels that are not cubes: every sphere around every voxel."""
-    volume, size = phase((9, 10, 8), 1.2, 0.6), np.array([2.0, 1.0, 1.0])
-    points = np.indices(volume.shape).reshape(3, -1).T * size
+    volume, size = phase((9, 10, 8), 1.2, 0.6), (2.0, 1.0, 1.0)
+    points = np.indices(volume.shape).reshape(3, -1).T
     inside = volume.ravel()
-    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    reach = apart[:, ~inside].min(1)
+    reach = np.zeros(len(points))
+    reach[inside] = to_faces(points[inside], points[~inside], size)
     wanted = np.zeros(len(points))
-    for radius in range(1, int(reach.max()) + 1):
-        centres = inside & (reach >= radius)
-        wanted[(apart[:, centres] < radius).any(1)] = radius
-    assert np.array_equal(local_radius(volume, tuple(size)).ravel(), wanted)
+    for radius in range(1, int(reach.max() + 0.5) + 1):
+        centres = inside & (reach >= radius - 0.5 - 1e-6)
+        wanted[to_faces(points, points[centres], size) < radius - 0.5 - 1e-6] = radius
+    assert np.array_equal(local_radius(volume, size).ravel(), wanted)
 
 
 def test_thickness_of_layers_and_of_a_sphere() -> None:
@@ -216,6 +237,8 @@ def test_thickness_of_layers_and_of_a_sphere() -> None:
     found = thickness(layers, (0.5, 0.5, 0.5))
     assert found.mean == pytest.approx((5 * 2.5 + 0.5) / 6) and found.median == 2.5
     assert found.counts == [0, 64, 0, 320]
+    # Across a longer side: 20 and 4, in steps of one.
+    assert thickness(layers, (4, 1, 1)).mean == pytest.approx((5 * 19 + 3) / 6)
     sphere = ((np.indices((48,) * 3) - 23.0) ** 2).sum(0) < 20**2
     assert thickness(sphere, (1, 1, 1)).median == pytest.approx(40, abs=2)
     for nothing in (np.zeros((4, 4, 4), bool), np.ones((4, 4, 4), bool)):
