@@ -17,7 +17,7 @@ from mcrdist.analysis.volume import held, image, truth
 from mcrdist.analysis.volume.labels import question
 from mcrdist.analysis.volume.measure import job, measure
 from mcrdist.analysis.volume.parts import FEWEST, cubes, default_edges
-from mcrdist.analysis.volume.table import APART, Row, as_csv
+from mcrdist.analysis.volume.table import APART, Row, as_csv, titled
 from mcrdist.analysis.volume.workers import Crew, dashboard, workers
 from mcrdist.analysis.words import number
 from mcrdist.config import AnalyzeConfig, VolumeSourceConfig
@@ -59,7 +59,7 @@ class Analysis:
                 beside += f"  truth {number(row.truth)}"
                 beside += "" if row.scatter is None else f" ± {number(row.scatter, 2)}"
                 beside += "" if row.alike in (None, row.value) else f" (measured alike {number(row.alike)})"
-            name = f"phase {row.phase}  {row.statistic} {row.direction}".rstrip()
+            name = f"phase {row.phase}  {titled(row.statistic, row.box)} {row.direction}".rstrip()
             out.append(f"{name:<60}{number(row.value)} {row.unit}".rstrip() + beside)
         return out + self.answers
 

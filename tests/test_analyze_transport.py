@@ -194,6 +194,34 @@ def test_rods_conduct_along_themselves(tmp_path: Path) -> None:
     assert (found.path / "representative-1.svg").read_bytes().startswith(b"<?xml")
 
 
+def test_a_row_names_the_box_that_it_is_of(tmp_path: Path) -> None:
+    """Layers: wide in the volume, and cut in its middle."""
+    run = build(tmp_path / "run", (24, 20, 24), width=(2, 2, 2), lags=8, levels=1, micrograph=64)
+    write_report(run.path)
+    inside = {
+        ("local thickness, mean", ""),
+        ("local thickness, median", ""),
+        *(("effective diffusivity", axis) for axis in "zyx"),
+        *(("tortuosity factor", axis) for axis in "zyx"),
+    }
+    for edge, box, said in (
+        (24, None, ""),
+        (8, (8, 8, 8), " (middle 8³)"),
+        (22, (22, 20, 22), " (middle 22\u00a0×\u00a020\u00a0×\u00a022)"),  # noqa: RUF001
+    ):
+        where = None if edge == 8 else tmp_path / f"{edge}"
+        settings = {"dask": ONE, "parts": {"edges": []}, "output": {"dir": where}}
+        found = mcrdist.analyze(run={"dir": run.path}, middle={"edge": edge}, **settings)
+        assert {(r.statistic, r.direction) for r in found.rows if r.box == box} >= inside
+        assert sum(r.box is not None for r in found.rows) == (0 if box is None else len(inside))
+        assert any(line.startswith(f"phase 1  effective diffusivity{said} x ") for line in found.lines())
+        with open(found.path / "analysis.csv", encoding="utf-8") as file:
+            cells = {line["box"] for line in csv.DictReader(file) if line["statistic"] == "tortuosity factor"}
+        assert cells == {"" if box is None else "x".join(map(str, box))}
+    page = run.report.read_text(encoding="utf-8")
+    assert "<td>local thickness, mean (middle 8³)</td>" in page and "<td>mean chord</td>" in page
+
+
 def test_the_report_answers(tmp_path: Path) -> None:
     run = build(tmp_path / "run", (24, 24, 24), width=(2, 2, 2), lags=8, levels=1, micrograph=64)
     write_report(run.path)

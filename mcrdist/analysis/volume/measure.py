@@ -162,7 +162,7 @@ def measure(todo: Job, crew: Crew, name: str = "", others: Errors | None = None)
     return Measured(
         one.functionals["volume_fraction"],
         found,
-        effective_rows(phase.label, whole, unit),
+        effective_rows(phase.label, whole, unit, source.shape),
         _curves(one, parts, pores, norms, paths, others, whole),
         one.s2,
         whole.unfinished,

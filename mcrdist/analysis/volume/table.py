@@ -16,6 +16,7 @@ from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.clusters import Clusters
 from mcrdist.analysis.volume.pores import Distances
 from mcrdist.analysis.volume.survey import Survey
+from mcrdist.analysis.words import shape
 
 #: How rows begin that tell how far a curve is from the true one, relative (Eq. 10).
 APART = "apart from the truth: "
@@ -42,6 +43,8 @@ class Row:
     alike, truth, scatter : float or None
         Where a true volume is given: the value of this one when it is measured as the truth is, in pieces without
         periodicity, the truth's value, and the standard deviation of the truth's pieces.
+    box : three of int or None
+        Edges (z, y, x) in voxels of the box in the middle that the value is of; None: of the whole volume.
     """
 
     phase: int
@@ -54,6 +57,12 @@ class Row:
     alike: float | None = None
     truth: float | None = None
     scatter: float | None = None
+    box: tuple[int, int, int] | None = None
+
+
+def titled(statistic: str, box: Sequence[int] | None) -> str:
+    """A statistic with the box that it is of, for people."""
+    return statistic if box is None else f"{statistic} (middle {shape(box)})"
 
 
 def rows(
@@ -137,5 +146,6 @@ def as_csv(table: Sequence[Row]) -> str:
         for name in ("value", "micrograph", "alike", "truth", "scatter"):
             value = cells[name]
             cells[name] = "" if value is None or not math.isfinite(value) else repr(float(value))
+        cells["box"] = "" if row.box is None else "x".join(map(str, row.box))
         writer.writerow(cells)
     return buffer.getvalue()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mcrdist.analysis.material import AXES, Phase
 from mcrdist.analysis.volume.labels import Question, question
 from mcrdist.analysis.volume.measure import Job, Measured, job, measure
-from mcrdist.analysis.volume.parts import Index, choice
+from mcrdist.analysis.volume.parts import Index, centred, choice
 from mcrdist.analysis.volume.table import APART, Row
 from mcrdist.analysis.volume.workers import Crew
 from mcrdist.config import AnalyzeConfig, VolumeSourceConfig
@@ -89,6 +89,8 @@ class Pieces:
     mine, true : dict of int to sequence of Job
     whole : bool
         Whether the one box of the volume is all of it.
+    middle : (z, y, x)
+        Edges of the box in the middle of each, for what is too costly for all of it.
     """
 
     source: Source
@@ -97,6 +99,7 @@ class Pieces:
     mine: Mapping[int, Sequence[Job]]
     true: Mapping[int, Sequence[Job]]
     whole: bool
+    middle: Index
 
     @property
     def all(self) -> list[Job]:
@@ -117,6 +120,7 @@ class Pieces:
             "phase": {str(k): jobs[0].phase.label for k, jobs in self.true.items()},
             "edges": list(self.edges),
             "lags": self.lags,
+            "middle": None if self.middle == self.edges else list(self.middle),
             "boxes": len(self.true[label]),
             "boxes_of_the_volume": max(1, len(self.mine[label])),
         }
@@ -170,7 +174,7 @@ def jobs(config: AnalyzeConfig, source: Source, of: Sequence[Phase], lags: int, 
             mine[phase.label] = pieces(
                 config.volume, phase, edges, lags, config, config.truth.samples, not whole, window
             )
-    return Pieces(truth, edges, lags, mine, true, whole)
+    return Pieces(truth, edges, lags, mine, true, whole, centred(edges, config.middle.edge)[1])
 
 
 def pieces(
