@@ -21,7 +21,7 @@ import mcrdist
 from mcrdist.__main__ import main
 from mcrdist.analysis import write_report
 from mcrdist.analysis.volume.parts import Part, centred, cubes, default_edges
-from mcrdist.analysis.volume.representative import answers, headline, scatters
+from mcrdist.analysis.volume.representative import Answer, answers, headline, scatters
 from mcrdist.analysis.volume.transport import Diffusivity, diffusivity
 from mcrdist.errors import InputError
 
@@ -152,6 +152,52 @@ def test_answers() -> None:
     assert headline([fraction, surface]).startswith("The volume is representative: ")
     (closed,) = answers(scatters([part(8, 0.5, 0.0)] * 2), (8, 8, 8), (8, 8, 8))[2:]
     assert closed.edge is None and math.isnan(closed.expected) and "lets anything through" in closed.words
+
+
+def answer(quantity: str, expected: float) -> Answer:
+    return Answer(quantity, None, False, expected, "")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            {"volume fraction": 0.01},
+            "The volume is representative: another one as large would differ by less than 5 %.",
+        ),
+        (
+            {"volume fraction": 0.1, "diffusivity x": 0.12},
+            "The volume is not representative for volume fraction (10 %), diffusivity along x (12 %): more than 5 % "
+            "would lie between it and another one as large.",
+        ),
+        (
+            {"volume fraction": 0.1, "diffusivity z": math.nan},
+            "The volume is not representative for volume fraction (10 %): more than 5 % would lie between it and "
+            "another one as large. Whether it is for diffusivity along z is not known.",
+        ),
+        (
+            {"volume fraction": 0.01, "specific surface": math.nan},
+            "The volume is representative for volume fraction: another one as large would differ by less than 5 %. "
+            "Whether it is for specific surface is not known.",
+        ),
+        (
+            {"specific surface": math.nan, "diffusivity z": math.nan},
+            "Whether the volume is representative is not known for specific surface, diffusivity along z.",
+        ),
+    ],
+)
+def test_the_headline_is_made_of_sentences(found: dict[str, float], words: str) -> None:
+    assert headline([answer(*one) for one in found.items()]).replace("\u00a0", " ") == words
+
+
+def test_what_no_cube_has_is_said_of_each_quantity() -> None:
+    """All cubes lie beside the phase."""
+    parts = [Part((0, 0, 0), (16,) * 3, f, 0.0, {"x": Diffusivity(0.0)}) for f in (0.0, 0.0)]
+    assert [one.words for one in answers(scatters(parts), (32, 32, 32), (32, 32, 32))] == [
+        "No cube of 16 voxels has any of the phase in it: how the volume fraction scatters is not known.",
+        "No cube of 16 voxels has a boundary in it: how the specific surface scatters is not known.",
+        "No cube of 16 voxels lets anything through along x: how the diffusivity along x scatters is not known.",
+    ]
 
 
 def test_the_scatter_of_noise_falls_with_the_root_of_the_volume(tmp_path: Path) -> None:
