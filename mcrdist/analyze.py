@@ -13,10 +13,11 @@ from mcrdist.analysis.growing import growth
 from mcrdist.analysis.material import Phase, phases
 from mcrdist.analysis.pictures import COLOURS
 from mcrdist.analysis.report import write as write_report
-from mcrdist.analysis.volume import held, truth
+from mcrdist.analysis.volume import held, image, truth
+from mcrdist.analysis.volume.labels import question
 from mcrdist.analysis.volume.measure import job, measure
 from mcrdist.analysis.volume.parts import FEWEST, cubes, default_edges
-from mcrdist.analysis.volume.table import APART, Row, as_csv
+from mcrdist.analysis.volume.table import APART, Row, as_csv, titled
 from mcrdist.analysis.volume.workers import Crew, dashboard, workers
 from mcrdist.analysis.words import number
 from mcrdist.config import AnalyzeConfig, VolumeSourceConfig
@@ -58,7 +59,7 @@ class Analysis:
                 beside += f"  truth {number(row.truth)}"
                 beside += "" if row.scatter is None else f" ± {number(row.scatter, 2)}"
                 beside += "" if row.alike in (None, row.value) else f" (measured alike {number(row.alike)})"
-            name = f"phase {row.phase}  {row.statistic} {row.direction}".rstrip()
+            name = f"phase {row.phase}  {titled(row.statistic, row.box)} {row.direction}".rstrip()
             out.append(f"{name:<60}{number(row.value)} {row.unit}".rstrip() + beside)
         return out + self.answers
 
@@ -86,12 +87,22 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
     directory = _directory(config, source)
     edges = _edges(config, source)
     targets = run.targets if run is not None and config.volume.level == 0 else {}
-    lags = min(config.lags or min(_LAGS, int(targets.get("lags", _LAGS))), min(source.shape) // 2)
+    lags = _lags(config, source, targets)
+    window = image.window(targets, lags)
     of = _phases(config.volume, run)
-    jobs = [job(config.volume, source, phase, lags, config, edges, targets) for phase in of]
-    pieces = None if config.truth.path is None else truth.jobs(config, source, of, lags)
+    jobs = [job(config.volume, source, phase, lags, config, edges, targets, window=window) for phase in of]
+    pieces = None if config.truth.path is None else truth.jobs(config, source, of, lags, window)
     to_hold = [] if run is None else _others(config.volume, run, source, say)
-    every = [*jobs, *(() if pieces is None else pieces.all), *to_hold]
+    asked = [
+        question(source, "volume", [p.label for p in of], config.volume.phase is not None, [config.volume])
+    ]
+    asked += [] if pieces is None else [pieces.question(config.truth.phase is not None)]
+    every = [
+        *(t for one in asked for t in one.tasks),
+        *jobs,
+        *(() if pieces is None else pieces.all),
+        *to_hold,
+    ]
     found: list[Row] = []
     curves: dict[str, Any] = {}
     problems: list[str] = []
@@ -100,12 +111,12 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
         if link is not None:
             say(f"dask     {link}")
         with Crew(client, sum(one.work for one in every)) as crew:
+            for one_asked in asked:
+                one_asked.ask(crew.doing("labels"))
             others = held.gather(to_hold, crew.doing("other descriptors"))
             for todo in jobs:
                 label = todo.phase.label
                 one = measure(todo, crew, f"phase {label}", others.get(label))
-                if not one.fraction:
-                    raise InputError(f"volume.phase: expected a phase of {source.path}, found no {label}")
                 own, unfinished = [*one.rows, *one.inside], one.unfinished
                 curves[str(label)] = one.curves
                 if pieces is not None:
@@ -115,6 +126,10 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
                 found += own
                 if unfinished:
                     problems.append(f"{unfinished} diffusivities of phase {label} have not converged")
+    if window < lags:
+        say(
+            f"warning  integral ranges are summed over lags up to {window}, half of the smallest micrograph, as there"
+        )
     for problem in problems:
         say(f"warning  {problem} in {config.transport.iterations} iterations; raise transport.iterations")
     content: dict[str, Any] = {
@@ -124,6 +139,7 @@ def analyze(config: AnalyzeConfig, say: Callable[[str], None] = lambda text: Non
         "unit": source.unit or "voxel",
         "periodic": source.ours,
         "lags": lags,
+        "window": window,
         "truth": None if pieces is None else pieces.content(),
         "rows": [asdict(row) for row in found],
         "phases": curves,
@@ -174,6 +190,18 @@ def _directory(config: AnalyzeConfig, source: Source) -> Path:
             f"output.dir: expected a new or empty directory, found {path}; choose another or move it away"
         )
     return path
+
+
+def _lags(config: AnalyzeConfig, source: Source, targets: Mapping[str, Any]) -> int:
+    """The window of S2 in space: what was asked for, or that of the run."""
+    most = min(source.shape) // 2
+    if config.lags is not None and config.lags > most:
+        nz, ny, nx = source.shape
+        raise InputError(
+            f"lags: expected an integer of at most {most}, half the shortest edge of {nz} x {ny} x {nx} voxels, found "
+            f"{config.lags}"
+        )
+    return config.lags or min(_LAGS, int(targets.get("lags", _LAGS)), most)
 
 
 def _edges(config: AnalyzeConfig, source: Source) -> tuple[int, ...]:

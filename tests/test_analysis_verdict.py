@@ -15,6 +15,7 @@ from fake_run import build, build_phases, smooth_field
 from mcrdist.analysis import evidence, imprint, verdict, write_report
 from mcrdist.analysis.material import phases
 from mcrdist.analysis.verdict import Finding, Limits
+from mcrdist.analysis.volume.table import LINEAL
 from mcrdist.errors import InputError
 from mcrdist.store import Run
 
@@ -216,7 +217,7 @@ def test_white_noise_has_an_integral_range_of_a_pixel() -> None:
 def analysis(path: Path, **values: float) -> dict[str, Any]:
     """Results of an analysis that match the micrograph, but for `values`."""
     rows = []
-    for statistic in ("mean chord", "integral range of S2", "E(lineal_path)"):
+    for statistic in ("mean chord", "integral range of S2", LINEAL):
         for axis in "zyx":
             error = statistic.startswith("E(")
             value = values.get(f"{statistic.split('(')[-1][:4]}_{axis}", 0.01 if error else 5.0)

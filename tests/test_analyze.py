@@ -17,11 +17,18 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import tifffile
+import zarr
 from fake_run import build, build_phases, smooth_field
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mcrdist
+from mcrdist.__main__ import main
 from mcrdist.analysis import write_report
 from mcrdist.analysis.slices import correlations
+from mcrdist.analysis.volume.labels import different
+from mcrdist.analysis.volume.opened import opened
 from mcrdist.analysis.volume.survey import block_tasks, look, look_at_block, tasks
 from mcrdist.analyze import analyze
 from mcrdist.config import VolumeSourceConfig, analyze_from_mapping
@@ -116,13 +123,34 @@ def test_several_phases(tmp_path: Path) -> None:
     assert "Phase 2" in write_report(run.path).read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_what_no_micrograph_shows_has_no_distance_from_it(tmp_path: Path) -> None:
+    """All of each image is the described phase; the volume has some of the rest."""
+    run = build(tmp_path / "run", (16, 16, 16), width=(2, 2, 2), lags=4, levels=1, micrograph=24)
+    targets = dict(run.targets) | {f"{axis}/micrograph": np.ones((24, 24), np.uint8) for axis in "zyx"}
+    np.savez(run.path / "targets.npz", **targets)
+    found = mcrdist.analyze(
+        run={"dir": run.path},
+        volume={"phase": 0},
+        dask=ONE,
+        transport={"enabled": False},
+        parts={"edges": []},
+        middle={"thickness": False},
+        output={"dir": tmp_path / "rest"},
+    )
+    rows = {(row.statistic, row.direction): row for row in found.rows}
+    assert rows["volume fraction", ""].micrograph == 0
+    assert not any(statistic.startswith("E(") for statistic, _ in rows)
+
+
 def test_a_volume_that_is_not_periodic(tmp_path: Path) -> None:
     labels = (smooth_field((20, 22, 24), (2, 2, 2), 0.4, 0) > 0.5).astype(np.uint8)
     np.save(tmp_path / "ct.npy", labels)
     found = mcrdist.analyze(volume={"path": tmp_path / "ct.npy", "voxel_size": 2}, dask=ONE, lags=4)
     assert found.path == tmp_path / "ct_analysis" and found.report is None
-    crossed = (labels[1:] != labels[:-1])[:, :-1, :-1].mean() / 2
+    crossed = (labels[1:] != labels[:-1]).mean() / 2
     assert value(found.rows, "boundaries crossed", "z") == pytest.approx(crossed)
+    assert value(found.rows, "volume fraction") == labels.mean()
     # Nothing was prescribed, and what ends does not repeat.
     assert not any(row.prescribed or row.statistic.startswith("largest correlation") for row in found.rows)
 
@@ -226,19 +254,142 @@ def test_no_link_without_a_dashboard(run: Run, tmp_path: Path, monkeypatch: pyte
     assert not any("http" in line for line in said)
 
 
+def test_volume_and_micrograph_have_one_window_of_lags(tmp_path: Path) -> None:
+    """Whatever the run's was; and no longer one than the smaller of the two has room for."""
+    run = build(tmp_path / "run", (24, 28, 32), width=(2, 2, 2), lags=4, levels=1, micrograph=16)
+    quick = {
+        "dask": ONE,
+        "transport": {"enabled": False},
+        "parts": {"edges": []},
+        "middle": {"thickness": False},
+    }
+    found = {}
+    for lags in (8, 12):
+        said: list[str] = []
+        settings = {"run": {"dir": run.path}, "output": {"dir": tmp_path / f"{lags}"}, "lags": lags} | quick
+        result = analyze(analyze_from_mapping(settings), said.append)
+        found[lags] = [row for row in result.rows if row.statistic == "integral range of S2"]
+        warned = [line for line in said if line.startswith("warning")]
+        assert warned == (
+            [
+                "warning  integral ranges are summed over lags up to 8, half of the smallest micrograph, as there"
+            ]
+            if lags == 12
+            else []
+        )
+        content = json.loads((result.path / "analysis.json").read_text())
+        assert (content["lags"], content["window"]) == (lags, 8)
+        assert np.shape(content["phases"]["1"]["s2"]) == (lags + 1, 2 * lags + 1, 2 * lags + 1)
+    assert [row.value for row in found[8]] == pytest.approx([row.value for row in found[12]], rel=1e-4)
+    assert [row.micrograph for row in found[8]] == [row.micrograph for row in found[12]]
+    # Along x: the columns of the images normal to z and to y, which are one here.
+    mask = run.targets["z/micrograph"] == 1
+    pairs = [(mask[:, : 16 - lag], mask[:, lag:]) for lag in range(9)]
+    covariance = np.array([(a & b).mean() - a.mean() * b.mean() for a, b in pairs])
+    wanted = 0.25 * (covariance.sum() - (covariance[0] + covariance[-1]) / 2) / covariance[0]
+    assert found[8][2].micrograph == pytest.approx(wanted)
+
+
 def test_mistakes(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "field.npy", np.zeros((8, 8, 8), np.float32))
     with pytest.raises(InputError, match=r"field.npy: expected labels, found float32"):
         mcrdist.analyze(volume={"path": tmp_path / "field.npy"}, dask=ONE)
-    with pytest.raises(InputError, match=r"volume.phase: expected a phase of .*, found no 7"):
+    with pytest.raises(
+        InputError, match=r"volume.phase: expected 7 among the labels of .*, found 0, 1; e.g. vol"
+    ):
         mcrdist.analyze(run={"dir": run.path}, volume={"phase": 7}, dask=ONE, output={"dir": tmp_path / "a"})
     assert not (tmp_path / "a").exists()
+    with pytest.raises(InputError, match=r"lags: expected an integer of at most 12, half .* found 13"):
+        mcrdist.analyze(run={"dir": run.path}, lags=13, dask=ONE, output={"dir": tmp_path / "a"})
     with pytest.raises(InputError, match=r"volume.image: expected phase"):
         mcrdist.analyze(run={"dir": run.path}, volume={"image": "field"})
     with pytest.raises(InputError, match=r"dask.scheduler: expected a scheduler's address, found nobody"):
         mcrdist.analyze(
             run={"dir": run.path}, dask={"scheduler": "no address"}, output={"dir": tmp_path / "b"}
         )
+
+
+def refused(capsys: pytest.CaptureFixture[str], *given: str) -> str:
+    """What the command says, in one line, and before anything is measured."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys.modules["mcrdist.analyze"], "measure", lambda *given: pytest.fail("measured"))
+        assert main(["analyze", "dask.workers=1", "output.dir=new", *given]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert not Path("new").exists()
+    return line
+
+
+def test_labels_are_looked_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = (smooth_field((12, 14, 16), (2, 2, 2), 0.4, 0) > 0.5).astype(np.uint8)
+    tifffile.imwrite("bytes.tif", labels * 255)
+    assert refused(capsys, "volume.path=bytes.tif").endswith(
+        "volume.phase: expected 1 among the labels of bytes.tif, found 0, 255; e.g. volume.phase=255"
+    )
+    np.save("ct.npy", labels)
+    assert refused(capsys, "volume.path=ct.npy", "truth.path=bytes.tif").endswith(
+        "truth.phase: expected 1 among the labels of bytes.tif, found 0, 255; e.g. truth.phase=255"
+    )
+    np.save("far.npy", labels * np.int32(1000) - 1000)
+    assert refused(capsys, "volume.path=far.npy").endswith("found -1000, 0; e.g. volume.phase=0")
+
+
+def test_grey_levels_are_no_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    grey = np.arange(8**3, dtype=np.uint16).reshape(8, 8, 8) // 16
+    np.save("grey.npy", grey)
+    said = (
+        "grey.npy: expected labels, found more than 8 different values, 0, 1, 2, 3, 4, 5, 6, 7, …; segment the volume "
+        "first, or say which of them is the phase: "
+    )
+    assert refused(capsys, "volume.path=grey.npy").endswith(f"{said}volume.phase=1")
+    np.save("ct.npy", grey % 2)
+    assert refused(capsys, "volume.path=ct.npy", "truth.path=grey.npy").endswith(f"{said}truth.phase=1")
+    assert refused(capsys, "volume.path=grey.npy", "volume.phase=77").endswith(
+        "expected 77 among the labels of grey.npy, found 0, 1, 2, 3, 4, 5, 6, 7, …; e.g. volume.phase=8"
+    )
+    quick = {"transport": {"enabled": False}, "parts": {"edges": []}, "middle": {"thickness": False}}
+    found = mcrdist.analyze(volume={"path": "grey.npy", "phase": 31}, dask=ONE, **quick)
+    assert value(found.rows, "volume fraction", phase=31) == 1 / 32
+
+
+def test_an_interrupted_volume_is_told(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", (16, 16, 16), width=(1, 1, 1), lags=4, levels=1, micrograph=24)
+    volume = zarr.open_array(run.path / "volume.zarr" / "phase" / "0", mode="r+")
+    volume[12:] = 255
+    with pytest.raises(InputError, match=r"expected a whole volume, found planes 0 to 15 not written"):
+        mcrdist.analyze(run={"dir": run.path}, dask=ONE)
+
+
+def test_a_volume_that_was_written_anew_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = VolumeSourceConfig(path="ct.npy")
+    for size in (6, 4):  # in the same place, and then in another one
+        (tmp_path / f"{size}").mkdir()
+        monkeypatch.chdir(tmp_path / f"{size}")
+        for edge in (size, size + 1):
+            np.save("ct.npy", np.zeros((edge,) * 3, np.uint8))
+            assert opened(config).shape == (edge,) * 3
+    first = opened(config)
+    assert opened(config) is first
+    Path("ct.npy").unlink()
+    with pytest.raises(
+        InputError, match=r"volume.path: expected a volume, found nothing at .*ct.npy any more"
+    ):
+        opened(config)
+
+
+@given(st.lists(st.integers(-9, 9), max_size=60), st.lists(st.integers(-9, 9), unique=True, max_size=3))
+def test_different_values(values: list[int], first: list[int]) -> None:
+    found = different(np.array(values, np.int16), first)
+    there = [value for value in first if value in values]
+    assert found[: len(there)] == there and len(set(found)) == len(found) and set(found) <= set(values)
+    assert len(found) == min(len(set(values)), max(9, len(there)))
 
 
 @pytest.mark.slow

@@ -93,6 +93,9 @@ def test_all_errors_are_those_of_the_summary(
     for axis, named in wanted.items():
         for name, value in named.items():
             assert prescribed[f"E({name})", axis] == pytest.approx(value, rel=2e-4, abs=1e-7), (name, axis)
+    # No two rows of one name, although the lineal path is measured in space too.
+    names = [(row.statistic, row.direction) for row in found.rows]
+    assert len(set(names)) == len(names) and ("E(lineal path in space)", "y") in names
     # One error a plane, in the order of the planes.
     curves = json.loads((found.path / "analysis.json").read_text())["phases"]["1"]["errors"]
     for axis, count in zip("zyx", run.phase.shape, strict=True):
@@ -190,11 +193,16 @@ def test_the_smallest_micrograph_decides() -> None:
     small, large = (np.arange(n * n).reshape(n, n) % 2 for n in (8, 12))
     of = phases({}, {"z/phase": np.int64(1)})
     targets = {"z/micrograph": large, "z/image2/micrograph": small}
-    z, diagonal = ORTHOGONAL[0], DIAGONAL[0]
+    z, diagonal, x = ORTHOGONAL[0], DIAGONAL[0], ORTHOGONAL[2]
     assert held.micrographs(targets, z, of)[0].shape == (8, 8)
     ends = {"from/z/micrograph": large, "to/z/micrograph": small}
     assert held.micrographs(ends, z, of)[0].shape == (8, 8)
     assert held.micrographs({"y/micrograph": large}, diagonal, of)[0].shape == (8, 12)  # rows √2 apart
     assert held.micrographs({}, z, of) == []
+    # Each direction's micrograph has its own label for the phase.
+    of = phases({}, {"z/phase": np.int64(2)})
+    labels = np.arange(64).reshape(8, 8) % 3
+    (found,) = held.micrographs({"z/phase": np.int64(2), "x/micrograph": labels, "x/phase": 0}, x, of)
+    assert (found == (labels == 0)).all()
     assert held.graded({"z/slices/s2": small}, "z") and not held.graded({}, "z")
     assert DescriptorConfig().extra == ()

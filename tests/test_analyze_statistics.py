@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +17,19 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from skimage.measure import euler_number
 
+from mcrdist.analysis.material import Phase
+from mcrdist.analysis.volume import image
 from mcrdist.analysis.volume.chords import chords, lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Clusters, join, label
 from mcrdist.analysis.volume.distance import squared_distances
-from mcrdist.analysis.volume.lags import correlation, pair_counts, ranges
+from mcrdist.analysis.volume.lags import correlation, integral_range, pair_counts, ranges
 from mcrdist.analysis.volume.minkowski import configurations, directions, functionals
+from mcrdist.analysis.volume.parts import cube_tasks, look_at_part
 from mcrdist.analysis.volume.pores import Distances, distances
 from mcrdist.analysis.volume.prescribed import repetition
 from mcrdist.analysis.volume.thickness import local_radius, thickness
+from mcrdist.config import TransportConfig, VolumeSourceConfig
+from mcrdist.store.source import open_source
 
 
 def wrapped(volume: np.ndarray) -> np.ndarray:
@@ -74,6 +81,56 @@ def test_lamellae_and_voxels_that_are_not_cubes() -> None:
     assert squeezed["specific_surface"] * 64**3 == pytest.approx(4 * np.pi * 20.3**2, rel=0.02)
 
 
+def counted(volume: np.ndarray, slabs: Sequence[int]) -> np.ndarray:
+    """Of a volume that is not periodic and was cut into slabs, each with the first plane of the next."""
+    cuts = [*itertools.accumulate(slabs, initial=0)]
+    assert cuts[-1] == len(volume)
+    return sum(
+        configurations(volume[a : b + 1], (b == len(volume), True, True)) for a, b in itertools.pairwise(cuts)
+    )
+
+
+@pytest.mark.parametrize("slabs", [(10,), (4, 5, 1)])
+def test_every_voxel_and_every_pair_of_neighbours_counts_once(slabs: Sequence[int]) -> None:
+    volume, size = phase((10, 9, 8)), (2.0, 1.0, 0.5)
+    found = functionals(counted(volume, slabs), size)
+    assert found["volume_fraction"] == volume.mean()
+    for axis, name in enumerate("zyx"):
+        wanted = np.diff(volume, axis=axis).mean() / size[axis]
+        assert found[f"crossings_{name}"] == pytest.approx(wanted)
+    steps, lengths, shares = directions(size)
+    crossings = []
+    for step in steps:
+        first = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, volume.shape, strict=True))
+        second = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, volume.shape, strict=True))
+        crossings.append((volume[first] != volume[second]).mean())
+    assert found["specific_surface"] == pytest.approx(2 * shares @ (np.array(crossings) / lengths))
+    # Nothing depends on which end is the last one.
+    for axes in ((0,), (1,), (2,), (0, 1, 2)):
+        mirrored = functionals(counted(np.flip(volume, axes), (10,)), size)
+        assert mirrored == pytest.approx(found)
+
+
+def test_a_phase_in_the_last_planes_only() -> None:
+    wedge = np.zeros((8, 8, 8), bool)
+    wedge[-1] = wedge[:, -1] = True
+    found = functionals(counted(wedge, (3, 5)), (1, 1, 1))
+    assert found["volume_fraction"] == 15 / 64
+    assert found["crossings_z"] == found["crossings_y"] == 1 / 8 and found["crossings_x"] == 0
+
+
+def test_the_last_planes_of_a_cube_count_too(tmp_path: Path) -> None:
+    volume = phase((6, 6, 6))
+    transport = TransportConfig(enabled=False)
+    found = []
+    for name, labels in (("a", volume), ("b", volume[::-1, ::-1, ::-1])):
+        np.save(tmp_path / f"{name}.npy", labels.astype(np.uint8))
+        config = VolumeSourceConfig(path=str(tmp_path / f"{name}.npy"))
+        (task,) = cube_tasks(config, open_source(config), 1, transport, [6], 1)
+        found.append(look_at_part(task))
+    assert found[0].surface == pytest.approx(found[1].surface) and found[0].surface > 0
+
+
 def measured(
     volume: np.ndarray, edges: tuple[int, int, int], size: tuple[float, ...], periodic: bool
 ) -> Distances:
@@ -106,18 +163,39 @@ def test_distances_in_a_sphere() -> None:
     assert found.counts.sum() == sphere.sum()
 
 
+def to_faces(points: np.ndarray, others: np.ndarray, size: tuple[float, ...]) -> np.ndarray:
+    """How far voxels (n, 3) are from the faces of the nearest of others (m, 3), by looking at every pair."""
+    sides = np.array(size)
+    ways = (others[None] - points[:, None]) * sides
+    apart = np.linalg.norm(ways, axis=-1)
+    widths = np.linalg.norm(ways * sides, axis=-1) / np.where(apart > 0, apart, 1)
+    nearest = apart <= apart.min(1, keepdims=True) * (1 + 1e-9)
+    return np.where(nearest, apart - widths / 2, np.inf).min(1)
+
+
 @pytest.mark.parametrize("periodic", [True, False])
-def test_distances_do_not_depend_on_the_blocks(periodic: bool) -> None:
-    size = (2.0, 1.0, 1.0)
-    volume = phase((20, 24, 22), 3.0, 0.8)
-    tiled = np.tile(volume, (3, 3, 3)) if periodic else volume
-    inner = tuple(slice(n, 2 * n) for n in volume.shape) if periodic else ...
-    wanted = ndimage.distance_transform_edt(tiled, sampling=size)[inner][volume] - 0.5
-    for edges in ((20, 24, 22), (7, 24, 5)):
+@pytest.mark.parametrize("size", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0), (0.3, 0.5, 0.9)])
+def test_distances_do_not_depend_on_the_blocks(size: tuple[float, float, float], periodic: bool) -> None:
+    volume = phase((8, 10, 9), 2.0, 0.8)
+    copies = list(itertools.product((-1, 0, 1), repeat=3)) if periodic else [(0, 0, 0)]
+    others = np.concatenate([np.argwhere(~volume) + np.array(copy) * volume.shape for copy in copies])
+    wanted = to_faces(np.argwhere(volume), others, size)
+    for edges in ((8, 10, 9), (3, 10, 5)):
         found = measured(volume, edges, size, periodic)
-        assert found.mean == pytest.approx(wanted.mean()) and found.largest == pytest.approx(wanted.max())
+        assert found.mean == pytest.approx(wanted.mean(), rel=1e-5)
+        assert found.largest == pytest.approx(wanted.max(), rel=1e-5)
     full = measured(np.ones((6, 6, 6), bool), (3, 6, 6), size, periodic)
     assert np.isnan(full.mean)
+
+
+def test_distances_to_a_flat_boundary_are_those_to_its_faces() -> None:
+    """Half a volume, whatever the sides of its voxels are along each axis."""
+    for axis in range(3):
+        half = np.zeros((16, 16, 16), bool)
+        np.moveaxis(half, axis, 0)[:8] = True
+        size = tuple(np.roll([4.0, 1.0, 1.0], axis))
+        found = measured(half, (16, 8, 16), size, False)  # type: ignore[arg-type]
+        assert found.mean == pytest.approx(16) and found.largest == pytest.approx(30)
 
 
 def test_distances_are_distributed_as_porespy_finds() -> None:
@@ -141,16 +219,16 @@ def test_local_thickness_is_that_of_porespy(fraction: float) -> None:
 
 def test_local_thickness_by_brute_force() -> None:
     """Voxels that are not cubes: every sphere around every voxel."""
-    volume, size = phase((9, 10, 8), 1.2, 0.6), np.array([2.0, 1.0, 1.0])
-    points = np.indices(volume.shape).reshape(3, -1).T * size
+    volume, size = phase((9, 10, 8), 1.2, 0.6), (2.0, 1.0, 1.0)
+    points = np.indices(volume.shape).reshape(3, -1).T
     inside = volume.ravel()
-    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    reach = apart[:, ~inside].min(1)
+    reach = np.zeros(len(points))
+    reach[inside] = to_faces(points[inside], points[~inside], size)
     wanted = np.zeros(len(points))
-    for radius in range(1, int(reach.max()) + 1):
-        centres = inside & (reach >= radius)
-        wanted[(apart[:, centres] < radius).any(1)] = radius
-    assert np.array_equal(local_radius(volume, tuple(size)).ravel(), wanted)
+    for radius in range(1, int(reach.max() + 0.5) + 1):
+        centres = inside & (reach >= radius - 0.5 - 1e-6)
+        wanted[to_faces(points, points[centres], size) < radius - 0.5 - 1e-6] = radius
+    assert np.array_equal(local_radius(volume, size).ravel(), wanted)
 
 
 def test_thickness_of_layers_and_of_a_sphere() -> None:
@@ -159,6 +237,8 @@ def test_thickness_of_layers_and_of_a_sphere() -> None:
     found = thickness(layers, (0.5, 0.5, 0.5))
     assert found.mean == pytest.approx((5 * 2.5 + 0.5) / 6) and found.median == 2.5
     assert found.counts == [0, 64, 0, 320]
+    # Across a longer side: 20 and 4, in steps of one.
+    assert thickness(layers, (4, 1, 1)).mean == pytest.approx((5 * 19 + 3) / 6)
     sphere = ((np.indices((48,) * 3) - 23.0) ** 2).sum(0) < 20**2
     assert thickness(sphere, (1, 1, 1)).median == pytest.approx(40, abs=2)
     for nothing in (np.zeros((4, 4, 4), bool), np.ones((4, 4, 4), bool)):
@@ -224,13 +304,105 @@ def test_s2_in_space_is_that_of_brute_force_in_any_blocks(periodic: bool) -> Non
         assert s2[dz, lags + dy, lags + dx] == pytest.approx(wanted, abs=1e-5)
 
 
+def shares(volume: np.ndarray) -> dict[str, np.ndarray]:
+    """Of the phase in the planes normal to each axis."""
+    return {name: volume.mean(tuple(k for k in range(3) if k != axis)) for axis, name in enumerate("zyx")}
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_a_phase_and_the_rest_have_the_same_integral_ranges(periodic: bool) -> None:
+    volume, lags = smooth_field((20, 22, 24), (3, 2, 2), 0.3, 5) > 0.5, 8
+    found = []
+    for one in (volume, ~volume):
+        planes = np.concatenate([one, one[:lags]]) if periodic else one
+        s2 = correlation(pair_counts(planes, len(one), lags, periodic), one.shape, periodic)
+        found.append(ranges(s2, shares(one), periodic, lags))
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    # By brute force: the covariance of what lies so far apart.
+    for axis, name in enumerate("zyx"):
+        values = np.moveaxis(volume, axis, 0).astype(float)
+        if periodic:
+            pairs = [(values, np.roll(values, -lag, 0)) for lag in range(lags + 1)]
+        else:
+            pairs = [(values[: len(values) - lag], values[lag:]) for lag in range(lags + 1)]
+        covariance = np.array([((a - a.mean()) * (b - b.mean())).mean() for a, b in pairs])
+        wanted = (covariance.sum() - (covariance[0] + covariance[-1]) / 2) / covariance[0]
+        assert found[0][name] == pytest.approx(wanted, rel=1e-3)
+        covariance = covariance[:4]  # and of a window that S2 goes beyond
+        wanted = (covariance.sum() - (covariance[0] + covariance[-1]) / 2) / covariance[0]
+        assert ranges(s2, shares(~volume), periodic, 3)[name] == pytest.approx(wanted, rel=1e-3)
+    assert np.isnan(integral_range(np.ones(3), np.ones(5), periodic))
+
+
+def test_the_micrograph_is_measured_as_the_volume_is() -> None:
+    """Without periodicity, whatever its targets were: as a plane of a volume with many alike."""
+    mask, lags = smooth_field((22, 24), (3, 2), 0.3, 5) > 0.5, 6
+    found = image.measure({"z/micrograph": mask.astype(np.uint8)}, Phase(1, 1, "", ""), lags)[0]
+    volume = np.tile(mask, (12, 1, 1))
+    s2 = correlation(pair_counts(volume, 12, lags, False), volume.shape, False)
+    wanted = ranges(s2, shares(volume), False, lags)
+    assert found["integral_range_y"] == pytest.approx(wanted["y"], rel=1e-4)
+    assert found["integral_range_x"] == pytest.approx(wanted["x"], rel=1e-4)
+
+
+def labelled(seed: int, shape: tuple[int, int] = (40, 48)) -> np.ndarray:
+    """Three phases."""
+    return np.digitize(smooth_field(shape, (2, 2), 0.5, seed), (0.2, 0.8)).astype(np.uint8)
+
+
+def test_every_micrograph_has_a_label_of_its_own_for_the_phase() -> None:
+    one, two, three = labelled(0), labelled(1, (48, 40)), labelled(2)
+    targets = {
+        "phases": np.array([2]),
+        "z/micrograph": one,
+        "z/phase": np.array(2),
+        "z/image2/micrograph": two,
+        "z/image2/phase": np.array(0),
+        "x/micrograph": three,
+        "x/phase": np.array(1),
+    }
+    wanted = ((one == 2).mean() / 2 + (two == 0).mean() / 2 + (three == 1).mean()) / 2
+    found, paths = image.measure(targets, Phase(1, 2, "", ""), 6)
+    assert found["volume_fraction"] == pytest.approx(wanted)
+    # Along y: the rows of both images normal to z, and the columns of that normal to x.
+    lines = [
+        np.diff(mask, axis=axis).mean() for mask, axis in ((one == 2, 0), (two == 0, 0), (three == 1, 1))
+    ]
+    assert found["crossings_y"] == pytest.approx((lines[0] / 2 + lines[1] / 2 + lines[2]) / 2)
+    assert len(paths["y"]) == 20 and paths["y"][0] == pytest.approx(wanted)
+    # 0 is what is left over in each of them, and no other label is in such a volume.
+    rest = image.measure(targets, Phase(0, 0, "", ""), 6)[0]
+    assert rest["volume_fraction"] == pytest.approx(1 - wanted)
+    assert {k: v for k, v in rest.items() if k.startswith(("cross", "integral"))} == pytest.approx(
+        {k: v for k, v in found.items() if k.startswith(("cross", "integral"))}
+    )
+    assert image.measure(targets, Phase(2, 2, "", ""), 6) == ({}, {})
+
+
+def test_several_phases_keep_their_labels_in_the_micrographs() -> None:
+    targets = {"phases": np.arange(3), "y/micrograph": labelled(0), "y/phase": np.array(1)}
+    for k in range(3):
+        found = image.measure(targets, Phase(k, k, "", ""), 6)[0]
+        assert found["volume_fraction"] == (labelled(0) == k).mean()
+
+
+def test_what_one_micrograph_does_not_know_is_that_of_the_others() -> None:
+    """Of layers along x no chord along x is whole."""
+    layers = np.tile(np.arange(40) % 10 < 3, (40, 1)).T
+    targets = {"z/micrograph": layers, "z/image2/micrograph": layers.T}
+    found = image.measure(targets, Phase(1, 1, "", ""), 6)[0]
+    assert found["mean_chord_x"] == found["mean_chord_y"] == 3
+    alone = image.measure({"z/micrograph": layers}, Phase(1, 1, "", ""), 6)[0]
+    assert "mean_chord_x" not in alone and alone["mean_chord_y"] == 3
+
+
 def test_integral_range_of_noise_and_of_an_elongated_structure() -> None:
     noise = np.random.default_rng(0).random((64, 64, 64)) < 0.3
     s2 = correlation(pair_counts(np.concatenate([noise, noise[:8]]), 64, 8, True), noise.shape, True)
-    assert ranges(s2, noise.mean()) == pytest.approx((0.5, 0.5, 0.5), abs=0.02)
+    assert ranges(s2, shares(noise), True, 8) == pytest.approx(dict.fromkeys("zyx", 0.5), abs=0.02)
     long = smooth_field((48, 48, 48), (4, 1, 1), 0.4, 0) > 0.5
     s2 = correlation(pair_counts(np.concatenate([long, long[:16]]), 48, 16, True), long.shape, True)
-    z, y, x = ranges(s2, long.mean())
+    z, y, x = ranges(s2, shares(long), True, 16).values()
     assert z > 2.5 * y and z > 2.5 * x and y == pytest.approx(x, rel=0.3)
 
 

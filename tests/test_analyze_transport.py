@@ -21,7 +21,7 @@ import mcrdist
 from mcrdist.__main__ import main
 from mcrdist.analysis import write_report
 from mcrdist.analysis.volume.parts import Part, centred, cubes, default_edges
-from mcrdist.analysis.volume.representative import answers, headline, scatters
+from mcrdist.analysis.volume.representative import Answer, answers, headline, scatters
 from mcrdist.analysis.volume.transport import Diffusivity, diffusivity
 from mcrdist.errors import InputError
 
@@ -154,6 +154,52 @@ def test_answers() -> None:
     assert closed.edge is None and math.isnan(closed.expected) and "lets anything through" in closed.words
 
 
+def answer(quantity: str, expected: float) -> Answer:
+    return Answer(quantity, None, False, expected, "")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            {"volume fraction": 0.01},
+            "The volume is representative: another one as large would differ by less than 5 %.",
+        ),
+        (
+            {"volume fraction": 0.1, "diffusivity x": 0.12},
+            "The volume is not representative for volume fraction (10 %), diffusivity along x (12 %): more than 5 % "
+            "would lie between it and another one as large.",
+        ),
+        (
+            {"volume fraction": 0.1, "diffusivity z": math.nan},
+            "The volume is not representative for volume fraction (10 %): more than 5 % would lie between it and "
+            "another one as large. Whether it is for diffusivity along z is not known.",
+        ),
+        (
+            {"volume fraction": 0.01, "specific surface": math.nan},
+            "The volume is representative for volume fraction: another one as large would differ by less than 5 %. "
+            "Whether it is for specific surface is not known.",
+        ),
+        (
+            {"specific surface": math.nan, "diffusivity z": math.nan},
+            "Whether the volume is representative is not known for specific surface, diffusivity along z.",
+        ),
+    ],
+)
+def test_the_headline_is_made_of_sentences(found: dict[str, float], words: str) -> None:
+    assert headline([answer(*one) for one in found.items()]).replace("\u00a0", " ") == words
+
+
+def test_what_no_cube_has_is_said_of_each_quantity() -> None:
+    """All cubes lie beside the phase."""
+    parts = [Part((0, 0, 0), (16,) * 3, f, 0.0, {"x": Diffusivity(0.0)}) for f in (0.0, 0.0)]
+    assert [one.words for one in answers(scatters(parts), (32, 32, 32), (32, 32, 32))] == [
+        "No cube of 16 voxels has any of the phase in it: how the volume fraction scatters is not known.",
+        "No cube of 16 voxels has a boundary in it: how the specific surface scatters is not known.",
+        "No cube of 16 voxels lets anything through along x: how the diffusivity along x scatters is not known.",
+    ]
+
+
 def test_the_scatter_of_noise_falls_with_the_root_of_the_volume(tmp_path: Path) -> None:
     """Independent voxels: of cubes with n voxels, φ scatters as sqrt((1 - φ)/(φ n))."""
     np.save(tmp_path / "noise.npy", np.random.default_rng(3).integers(0, 2, (64,) * 3, dtype=np.uint8))
@@ -192,6 +238,34 @@ def test_rods_conduct_along_themselves(tmp_path: Path) -> None:
         table = [line for line in csv.DictReader(file) if line["statistic"] == "tortuosity factor"]
     assert [bool(line["value"]) for line in table] == [True, False, False]
     assert (found.path / "representative-1.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_a_row_names_the_box_that_it_is_of(tmp_path: Path) -> None:
+    """Layers: wide in the volume, and cut in its middle."""
+    run = build(tmp_path / "run", (24, 20, 24), width=(2, 2, 2), lags=8, levels=1, micrograph=64)
+    write_report(run.path)
+    inside = {
+        ("local thickness, mean", ""),
+        ("local thickness, median", ""),
+        *(("effective diffusivity", axis) for axis in "zyx"),
+        *(("tortuosity factor", axis) for axis in "zyx"),
+    }
+    for edge, box, said in (
+        (24, None, ""),
+        (8, (8, 8, 8), " (middle 8³)"),
+        (22, (22, 20, 22), " (middle 22\u00a0×\u00a020\u00a0×\u00a022)"),  # noqa: RUF001
+    ):
+        where = None if edge == 8 else tmp_path / f"{edge}"
+        settings = {"dask": ONE, "parts": {"edges": []}, "output": {"dir": where}}
+        found = mcrdist.analyze(run={"dir": run.path}, middle={"edge": edge}, **settings)
+        assert {(r.statistic, r.direction) for r in found.rows if r.box == box} >= inside
+        assert sum(r.box is not None for r in found.rows) == (0 if box is None else len(inside))
+        assert any(line.startswith(f"phase 1  effective diffusivity{said} x ") for line in found.lines())
+        with open(found.path / "analysis.csv", encoding="utf-8") as file:
+            cells = {line["box"] for line in csv.DictReader(file) if line["statistic"] == "tortuosity factor"}
+        assert cells == {"" if box is None else "x".join(map(str, box))}
+    page = run.report.read_text(encoding="utf-8")
+    assert "<td>local thickness, mean (middle 8³)</td>" in page and "<td>mean chord</td>" in page
 
 
 def test_the_report_answers(tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ def test_a_run_is_measured_as_the_truth_is(tmp_path: Path) -> None:
     run = build(tmp_path / "run", (24, 28, 32), width=(2, 2, 2), lags=8, levels=1, micrograph=64)
     write_report(run.path)
     np.save(tmp_path / "true.npy", labels((20, 60, 70), 4))
-    found = mcrdist.analyze(run={"dir": run.path}, truth={"path": tmp_path / "true.npy"}, **QUICK)
+    found = mcrdist.analyze(
+        run={"dir": run.path}, truth={"path": tmp_path / "true.npy"}, middle={"edge": 10}, **QUICK
+    )
     np.save(tmp_path / "cut.npy", run.phase[2:22])
     alone = by_key(mcrdist.analyze(volume={"path": tmp_path / "cut.npy", "voxel_size": 0.25}, **QUICK).rows)
     rows = by_key(found.rows)
@@ -113,7 +115,8 @@ def test_a_run_is_measured_as_the_truth_is(tmp_path: Path) -> None:
     # What the run was asked for, and what only a periodic volume has, is not compared.
     assert rows["E(s2)", "z"].truth is None and rows["largest correlation at long range", "z"].truth is None
     content = json.loads((found.path / "analysis.json").read_text())
-    assert content["truth"]["edges"] == [20, 28, 32]
+    assert content["truth"]["edges"] == [20, 28, 32] and content["truth"]["lags"] == 4
+    assert rows["local thickness, mean", ""].box == (10, 10, 10)
     assert (content["truth"]["boxes"], content["truth"]["boxes_of_the_volume"]) == (4, 1)
     with open(found.path / "analysis.csv", encoding="utf-8") as file:
         (line,) = [
@@ -127,6 +130,7 @@ def test_a_run_is_measured_as_the_truth_is(tmp_path: Path) -> None:
         f"{known['near']} of {known['known']} statistics are within two standard deviations",
         "agree with the true volume",
         "S₂ in space, relative distance",
+        "are those of the 10³ voxels in the middle of each",
     ):
         assert words in page
     assert any("truth" in line and "measured alike" in line for line in found.lines())
@@ -168,7 +172,10 @@ def test_units_are_converted(tmp_path: Path) -> None:
     [
         (["truth.path=nothing.tif"], "truth.path: expected a volume, found nothing at nothing.tif"),
         (["truth.phase=2"], "truth.path: expected a volume, found nothing (null)"),
-        (["truth.path=ct.npy", "truth.phase=7"], "truth.phase: expected a phase of"),
+        (
+            ["truth.path=ct.npy", "truth.phase=7"],
+            "truth.phase: expected 7 among the labels of ct.npy, found 0, 1; e.g. truth.phase=1",
+        ),
         (["truth.path=field.npy"], "truth.path: expected labels, found float32"),
         (["truth.path=ct.npy", "truth.level=1"], "truth.level: expected 0 for a volume without a pyramid"),
         (

@@ -28,6 +28,7 @@ from mcrdist.config import ViewConfig, VolumeSourceConfig, view_from_mapping
 from mcrdist.errors import InputError
 from mcrdist.store import Run
 from mcrdist.viewer import Viewer
+from mcrdist.viewer.scene import Scene
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,36 @@ def test_large_volumes_are_shown_coarser(tmp_path: Path) -> None:
         assert viewer.zarr is None and get(viewer, "/volume.zarr/a.npy")[0] == 404
         shown = labels_of(get(viewer, "/slice/z/1.png")[1])
         assert shown.shape == (700, 14) and abs(shown.mean() - 1100 / 2100) < 0.01
+
+
+def test_in_volumes_of_others_255_is_a_label(run: Run, tmp_path: Path) -> None:
+    field = smooth_field((16, 18, 20), (2, 2, 2), 0.4, 0)
+    for name, values in (("two", (0, 255)), ("three", (0, 128, 255)), ("signed", (-8, 0))):
+        index = np.digitize(field, (0.3, 0.7)[: len(values) - 1])
+        np.save(tmp_path / f"{name}.npy", np.array(values, np.int16)[index])
+        scene = Scene(VolumeSourceConfig(path=str(tmp_path / f"{name}.npy")))
+        phases = scene.facts()["phases"]
+        assert [phase["label"] for phase in phases] == list(values)
+        assert [phase["colour"] for phase in phases] == list(COLOURS[: len(values)])
+        assert np.array_equal(labels_of(scene.slice("y", 4)), index[:, 4])  # all of different colours
+        assert json.loads(scene.surfaces)["block"] == [16, 18, 20]
+    # In our own it is what was never written.
+    mine = Scene(VolumeSourceConfig(run=str(run.path)))
+    assert [phase["label"] for phase in mine.facts()["phases"]] == [0, 1]
+    broken = build(tmp_path / "broken", (20, 16, 16), width=(1, 1, 1), lags=4, levels=1, micrograph=24)
+    zarr.open_array(broken.path / "volume.zarr" / "phase" / "0", mode="r+")[16:] = 255
+    theirs = Scene(VolumeSourceConfig(run=str(broken.path)))
+    assert [phase["label"] for phase in theirs.facts()["phases"]] == [0, 1]
+    assert (labels_of(theirs.slice("z", 18)) == 255).all()
+
+
+def test_a_constant_corner_does_not_make_labels_of_grey_levels(tmp_path: Path) -> None:
+    grey = np.zeros((130, 130, 132), np.uint8)
+    grey[:, :, 128:] = np.random.default_rng(0).integers(0, 121, (130, 130, 4))
+    np.save(tmp_path / "ct.npy", grey)
+    scene = Scene(VolumeSourceConfig(path=str(tmp_path / "ct.npy")))
+    assert not scene.labelled and scene.facts()["phases"] == []
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(scene.slice("z", 3)))), grey[3])
 
 
 def test_fields_and_grey_volumes(run: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
 from mcrdist.analysis.report import render
 from mcrdist.analysis.scatter import correlation_curves, errors_over_time
 from mcrdist.analysis.slices import correlations, spread
+from mcrdist.analysis.volume.table import titled
 from mcrdist.config import MicrographConfig
 from mcrdist.errors import InputError
 from mcrdist.store.place import write_atomically
@@ -161,7 +162,8 @@ def _statistics(analyses: Mapping[str, Mapping[str, Any] | None]) -> list[dict[s
         for row in () if analysis is None else analysis["rows"]:
             if row["prescribed"] and row["statistic"].startswith("E("):
                 continue
-            key = (row["phase"], row["statistic"], row["direction"], row["unit"])
+            statistic = titled(row["statistic"], row.get("box"))
+            key = (row["phase"], statistic, row["direction"], row["unit"])
             own = found.setdefault(key, {"values": [None] * len(analyses), "micrograph": row["micrograph"]})
             own["values"][number] = row["value"]
     several = len({phase for phase, *_ in found}) > 1

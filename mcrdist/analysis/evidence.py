@@ -13,6 +13,7 @@ from mcrdist.analysis import imprint, measured, verdict, words
 from mcrdist.analysis.material import AXES, Phase, images, plane_axes
 from mcrdist.analysis.verdict import Answer, Finding, Verdict
 from mcrdist.analysis.volume.representative import said
+from mcrdist.analysis.volume.table import LINEAL
 from mcrdist.analysis.words import dig
 from mcrdist.descriptors.settling import settled
 from mcrdist.store.run import Run
@@ -171,9 +172,9 @@ def _unprescribed(analysis: Mapping[str, Any]) -> Iterator[Finding]:
         row["prescribed"] and row["statistic"].startswith("E(lineal_path") for row in analysis["rows"]
     )
     found = []
-    for statistic in ("specific surface",) if asked else ("specific surface", "mean chord", "E(lineal_path)"):
+    for statistic in ("specific surface",) if asked else ("specific surface", "mean chord", LINEAL):
         for row in _rows(analysis, statistic):
-            error = statistic == "E(lineal_path)"  # a relative distance as it is
+            error = statistic == LINEAL  # a relative distance as it is
             if not error and not row["micrograph"]:
                 continue
             apart = row["value"] if error else abs(row["value"] / row["micrograph"] - 1)

@@ -13,25 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from mcrdist.analysis import words
-from mcrdist.analysis.drawing import CURVES, GOT, SIGNED, WANTED, Picture, pen, style, svg
+from mcrdist.analysis.drawing import GOT, SIGNED, WANTED, Picture, pen, style, svg
 from mcrdist.analysis.slices import IN_PLANE, Correlation
 from mcrdist.store.metadata import short_unit
-
-__all__ = [
-    "CURVES",
-    "WANTED",
-    "along_axes",
-    "column",
-    "continued",
-    "convergence",
-    "correlation_curves",
-    "correlation_maps",
-    "draw",
-    "percent_axis",
-    "style",
-    "svg",
-    "whole",
-]
 
 
 def whole(s2: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,7 +23,8 @@ class Phase:
     label : int
         In the volume.
     source : int
-        In the micrographs. The two differ for one phase against the rest, which is 1 in every volume.
+        In the micrographs of planes normal to z. The two differ for one phase against the rest, which is 1 in every
+        volume, and whose label in others may be yet another: `shown` knows it.
     name : str
         For people.
     colour : str
@@ -49,9 +50,29 @@ def plane_axes(shape: Sequence[int]) -> tuple[str, ...]:
     return AXES[:1] if shape[0] == 1 else AXES
 
 
+def _places(targets: Mapping[str, NDArray[Any]], place: str) -> list[str]:
+    """Where the micrographs of a direction are kept: ``z``, ``z/image2`` and so on, as many as there are."""
+    found = [place]
+    while f"{place}/image{len(found) + 1}/micrograph" in targets:
+        found.append(f"{place}/image{len(found) + 1}")
+    return [one for one in found if f"{one}/micrograph" in targets]
+
+
 def images(targets: Mapping[str, NDArray[Any]], place: str) -> list[NDArray[Any]]:
     """The micrographs of a direction, or of one end of an interpolation (``from/z``); none without any."""
-    names = [f"{place}/micrograph"]
-    while f"{place}/image{len(names) + 1}/micrograph" in targets:
-        names.append(f"{place}/image{len(names) + 1}/micrograph")
-    return [targets[name] for name in names if name in targets]
+    return [targets[f"{one}/micrograph"] for one in _places(targets, place)]
+
+
+def shown(targets: Mapping[str, NDArray[Any]], place: str, label: int) -> list[NDArray[np.bool_]]:
+    """Where the phase is that has a label in the volume, on each of the `images`.
+
+    Of several phases each has that label in the micrographs too. One phase against the rest is 1 in every volume, but
+    has a label of its own in every micrograph; 0 is what each of them has besides.
+    """
+    if len(targets.get("phases", ())) > 1:
+        return [image == label for image in images(targets, place)]
+    described = [
+        targets[f"{one}/micrograph"] == int(targets.get(f"{one}/phase", np.int64(1)))
+        for one in _places(targets, place)
+    ]
+    return [mask if label == 1 else ~mask for mask in described] if label in (0, 1) else []

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mcrdist.analysis.drawing import WANTED, Picture, pen, style, svg
 from mcrdist.analysis.growing import growth
 from mcrdist.analysis.material import AXES
-from mcrdist.analysis.volume.table import APART
+from mcrdist.analysis.volume.table import APART, LINEAL, titled
 from mcrdist.errors import InputError
 
 #: Of one material in two pieces, lineal paths and boundaries differ by a few per cent; more than this is worth a word.
@@ -78,7 +78,8 @@ def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         if row["statistic"].startswith(APART):
             continue  # beside the truth
-        group = found.setdefault(row["statistic"], {"unit": row["unit"], "values": {}, "beside": {}})
+        name = titled(row["statistic"], row.get("box"))
+        group = found.setdefault(name, {"unit": row["unit"], "values": {}, "beside": {}})
         group["values"][row["direction"]] = row["value"]
         if row["micrograph"] is not None:
             group["beside"][row["direction"]] = row["micrograph"]
@@ -127,7 +128,7 @@ def said(statistic: str) -> str:
     """A statistic for people."""
     if statistic.startswith(APART):
         return f"{statistic.removeprefix(APART).replace('S2', 'S₂')}, relative distance"
-    return "E(lineal path), relative" if statistic == "E(lineal_path)" else statistic.replace("S2", "S₂")
+    return f"{LINEAL}, relative" if statistic == LINEAL else statistic.replace("S2", "S₂")
 
 
 def _apart(group: Mapping[str, Any]) -> bool:

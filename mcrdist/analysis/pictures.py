@@ -26,9 +26,9 @@ def label_png(labels: NDArray[Any]) -> str:
     return "data:image/png;base64," + base64.b64encode(label_bytes(labels)).decode()
 
 
-def label_bytes(labels: NDArray[Any]) -> bytes:
-    """A (rows, columns) label image as a paletted PNG, 1 bit a pixel for two phases."""
-    missing = labels == 255
+def label_bytes(labels: NDArray[Any], unknown: int | None = 255) -> bytes:
+    """A (rows, columns) label image as a paletted PNG, 1 bit a pixel for two phases; `unknown` stands for no phase."""
+    missing = np.zeros(labels.shape, bool) if unknown is None else labels == unknown
     index = np.where(missing, 0, labels % len(COLOURS)).astype(np.uint8)
     used = max(2, int(index.max(initial=0)) + 1)
     colours = [*COLOURS[:used]]

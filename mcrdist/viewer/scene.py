@@ -16,16 +16,20 @@ from PIL import Image
 from mcrdist.analysis import view3d
 from mcrdist.analysis.material import AXES, Phase, phases
 from mcrdist.analysis.pictures import COLOURS, label_bytes
-from mcrdist.analysis.slices import IN_PLANE
+from mcrdist.analysis.slices import IN_PLANE, spread
+from mcrdist.analysis.volume.labels import different
 from mcrdist.config import VolumeSourceConfig
 from mcrdist.store.metadata import short_unit
 from mcrdist.store.run import Run
 from mcrdist.store.source import Source, open_source
+from mcrdist.store.volume import MISSING
 
 #: Pixels along the longest edge of a slice: a screen shows no more.
 _PIXELS = 1024
 #: More different values than this are grey levels, not labels.
 _LABELS = len(COLOURS)
+#: Whole planes that are looked at to know the values of a volume.
+_SAMPLE = 5
 
 
 class Scene:
@@ -42,7 +46,7 @@ class Scene:
     def __init__(self, config: VolumeSourceConfig) -> None:
         self.source = open_source(config)
         self._run = None if config.run is None else Run.open(config.run)
-        self._labels = self._corner()
+        self._labels = self._values()
         self.labelled = self.source.dtype.kind in "ui" and len(self._labels) <= _LABELS
         self._pyramid: view3d.Pyramid = _Flat(self.source)
         if self._run is not None and self.labelled and config.level == 0:
@@ -55,12 +59,29 @@ class Scene:
             self._level += 1
         self._lock = threading.Lock()
 
-    def _corner(self) -> list[int]:
-        """Values in a corner of the volume."""
+    def _values(self) -> list[int]:
+        """Values in a corner of the volume and in a few whole planes; a corner alone may lie beside the sample.
+
+        Of our own volumes without 255, which stands for voxels that were never written.
+        """
         if self.source.dtype.kind == "f":
             return []
-        found = np.unique(self.source.part((slice(128),) * 3))
-        return [int(value) for value in found[: _LABELS + 1]]
+        found: set[int] = set()
+        planes = spread(self.source.shape[0], _SAMPLE).tolist()
+        for part in ((slice(128),) * 3, *(slice(z, z + 1) for z in planes)):
+            found.update(different(self.source.part(part)))
+            if len(found) > _LABELS:
+                break
+        return sorted(found - {MISSING} if self.source.ours else found)
+
+    def _colours(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """The number of each label's colour: the label, or its rank where it is larger than there are colours."""
+        if self.source.ours or all(0 <= label < _LABELS for label in self._labels):
+            return labels
+        return np.searchsorted(self._labels, labels)
+
+    def _colour(self, label: int) -> str:
+        return COLOURS[int(self._colours(np.array(label))) % _LABELS]
 
     def facts(self) -> dict[str, Any]:
         """What the page needs to know."""
@@ -74,7 +95,7 @@ class Scene:
             "known": source.unit is not None,
             "planes": IN_PLANE,
             "surfaces": self.labelled and min(source.shape) > 1,
-            "phases": [{"label": k, "colour": COLOURS[k % _LABELS]} for k in self._labels if k != 255]
+            "phases": [{"label": k, "colour": self._colour(k)} for k in self._labels]
             if self.labelled
             else [],
         }
@@ -90,7 +111,9 @@ class Scene:
             plane = self._pyramid.read(array, tuple(selection))
         step = -(-max(plane.shape) // _PIXELS)
         plane = plane[::step, ::step]
-        return label_bytes(plane) if self.labelled else _grey(plane, self.source)
+        if not self.labelled:
+            return _grey(plane, self.source)
+        return label_bytes(self._colours(plane), MISSING if self.source.ours else None)
 
     @cached_property
     def surfaces(self) -> bytes:
@@ -104,10 +127,10 @@ class Scene:
     def _phases(self) -> Sequence[Phase]:
         if self._run is not None:
             return phases(self._run.summary, self._run.targets)
-        labels = [k for k in self._labels if k != 255]
-        if len(labels) == 2:
-            return (Phase(labels[1], labels[1], f"phase {labels[1]}", COLOURS[1]),)
-        return tuple(Phase(k, k, f"phase {k}", COLOURS[k % _LABELS]) for k in labels)
+        if len(self._labels) == 2:
+            last = self._labels[1]
+            return (Phase(last, last, f"phase {last}", COLOURS[1]),)
+        return tuple(Phase(k, k, f"phase {k}", self._colour(k)) for k in self._labels)
 
 
 def _grey(plane: NDArray[Any], source: Source) -> bytes:

@@ -56,25 +56,25 @@ def effective(middle: Sequence[Part], cubes: Sequence[Part], shape: Index) -> Ef
     return Effective(whole, cubes, spread, answers(spread, shape, shape if whole is None else whole.edges))
 
 
-def rows(phase: int, found: Effective, unit: str) -> list[Row]:
-    """Local thickness, diffusivity, tortuosity factor τ = φ D_0/D_eff, and how large a cube must be."""
+def rows(phase: int, found: Effective, unit: str, shape: Index) -> list[Row]:
+    """Local thickness, diffusivity, tortuosity factor τ = φ D_0/D_eff, and how large a cube must be.
+
+    What is of the middle of the volume (nz, ny, nx) says so, unless the middle is all of it.
+    """
     out = []
     if found.middle is not None:
+        box = None if found.middle.edges == shape else found.middle.edges
         if found.middle.thickness is not None:
             wide = found.middle.thickness
-            out.append(Row(phase, "local thickness, mean", "", wide.mean, None, unit))
-            out.append(Row(phase, "local thickness, median", "", wide.median, None, unit))
-        flows = found.middle.diffusivity
-        out += [Row(phase, "effective diffusivity", axis, flow.value) for axis, flow in flows.items()]
+            out.append(Row(phase, "local thickness, mean", "", wide.mean, None, unit, box=box))
+            out.append(Row(phase, "local thickness, median", "", wide.median, None, unit, box=box))
+        flows, fraction = found.middle.diffusivity, found.middle.fraction
         out += [
-            Row(
-                phase,
-                "tortuosity factor",
-                axis,
-                found.middle.fraction / flow.value if flow.value > 0 else math.nan,
-            )
-            for axis, flow in flows.items()
+            Row(phase, "effective diffusivity", axis, flow.value, box=box) for axis, flow in flows.items()
         ]
+        for axis, flow in flows.items():
+            tortuosity = fraction / flow.value if flow.value > 0 else math.nan
+            out.append(Row(phase, "tortuosity factor", axis, tortuosity, box=box))
     for one in found.answers:
         name, _, axis = one.quantity.rpartition(" ")
         name, axis = (name, axis) if len(axis) == 1 else (one.quantity, "")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcrdist.analysis.material import AXES, Phase, images, phases
+from mcrdist.analysis.material import AXES, Phase, phases, shown
 from mcrdist.analysis.volume.prescribed import NAMES
 from mcrdist.config import DescriptorConfig, VolumeSourceConfig, descriptors_from_mapping
 from mcrdist.config.descriptors import GramConfig
@@ -63,15 +63,16 @@ def micrographs(targets: Targets, direction: Direction, of: Sequence[Phase]) -> 
     Empty where a run was made from statistics alone. Between two materials it is the smaller one of the two.
     """
     axis, periodic = AXES[direction.axis], bool(targets.get("periodic", False))
-    found = [
-        spacing.resampled(image, direction.spacing, periodic)
-        for prefix in ("", "from/", "to/")
-        for image in images(targets, f"{prefix}{axis}")
+    masks = [
+        [
+            spacing.resampled(mask.astype(np.float64), direction.spacing, periodic)
+            for prefix in ("", "from/", "to/")
+            for mask in shown(targets, f"{prefix}{axis}", phase.label)
+        ]
+        for phase in of
     ]
-    if not found:
-        return []
-    smallest = min(found, key=lambda image: min(image.shape))
-    return [(smallest == phase.source).astype(np.float64) for phase in of]
+    sides = [min(mask.shape) for mask in masks[0]]
+    return [own[sides.index(min(sides))] for own in masks] if sides else []
 
 
 def _selection(

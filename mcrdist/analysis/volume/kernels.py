@@ -83,8 +83,10 @@ def tally(squares, inside, less, width, counts):
     squares : (p, q, r) float32
         Squared distances; infinite ones are left out.
     inside : (p, q, r) bool
-    less, width : float
-        What is taken off, down to zero, and the width of a bin.
+    less : (p, q, r) float32
+        What is taken off, down to zero.
+    width : float
+        Of a bin.
     counts : (n,) int64
         The histogram, which is added to; the last bin holds what is beyond.
 
@@ -103,7 +105,7 @@ def tally(squares, inside, less, width, counts):
                     distance = math.sqrt(squares[a, b, k])
                     furthest = max(furthest, distance)
                     if distance < math.inf:
-                        own = max(distance - less, 0.0)
+                        own = max(distance - less[a, b, k], 0.0)
                         total += own
                         largest = max(largest, own)
                         counts[min(int(own / width), last)] += 1

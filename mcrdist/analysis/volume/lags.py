@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
@@ -68,13 +70,54 @@ def correlation(
     return np.asarray(counts / there)
 
 
-def ranges(s2: NDArray[np.float64], fraction: float) -> tuple[float, float, float]:
-    """Integral range along z, y, x in voxels: what the correlation (S2 - φ²)/(φ - φ²) adds up to on lags 0, ..., L.
+def ranges(
+    s2: NDArray[np.float64], fractions: Mapping[str, NDArray[np.float64]], periodic: bool, window: int
+) -> dict[str, float]:
+    """Integral ranges along z, y, x in voxels on lags up to `window`, see `integral_range`.
 
-    The lag 0 counts half (trapezoidal rule), so that a material without correlation has one half.
+    Parameters
+    ----------
+    s2 : (L + 1, 2 L + 1, 2 L + 1) float64
+    fractions : mapping of axis to (planes,) float64
+        The share of the phase in each plane normal to the axis.
+    periodic : bool
     """
     lags = s2.shape[0] - 1
-    along = (s2[:, lags, lags], s2[0, lags:, lags], s2[0, lags, lags:])
-    spread = max(fraction - fraction**2, 1e-30)
-    z, y, x = (float(np.trapezoid((line - fraction**2) / spread)) for line in along)
-    return z, y, x
+    along = {"z": s2[:, lags, lags], "y": s2[0, lags:, lags], "x": s2[0, lags, lags:]}
+    return {
+        axis: integral_range(line[: window + 1], fractions[axis], periodic) for axis, line in along.items()
+    }
+
+
+def integral_range(s2: NDArray[np.float64], fractions: NDArray[np.float64], periodic: bool) -> float:
+    """Integral range along an axis in voxels: what the correlation C(r)/C(0) adds up to on lags 0, ..., L.
+
+    C(r) = ⟨I(x) I(x + r)⟩ - ⟨I(x)⟩⟨I(x + r)⟩, all three means over the pairs that S2(r) was found from. Of a volume
+    that ends, their points lie in two windows, without the last r planes and without the first. With φ² in place of
+    the product a phase and the rest would have different ranges, since what the ends hold would count as correlation.
+
+    The lag 0 counts half (trapezoidal rule), so that a material without correlation has one half.
+
+    Parameters
+    ----------
+    s2 : (L + 1,) float64
+    fractions : (planes,) float64
+        The share of the phase in each plane normal to the axis.
+    periodic : bool
+
+    Returns
+    -------
+    float
+        NaN where there is one phase only.
+    """
+    n, mean = len(fractions), float(fractions.mean())
+    spread = mean - mean**2
+    if spread <= 0:
+        return float("nan")
+    lags = np.arange(len(s2))
+    if periodic:
+        product = np.full(len(s2), mean**2)
+    else:
+        sums = np.concatenate([[0.0], np.cumsum(fractions)])
+        product = sums[n - lags] * (sums[n] - sums[lags]) / (n - lags) ** 2
+    return float(np.trapezoid((s2 - product) / spread))

@@ -41,7 +41,8 @@ class Job:
     source : Source
         The same volume.
     phase : Phase
-    lags : int
+    window : int
+        Lags that integral ranges are summed over.
     targets : mapping
         Of the run that made the volume; empty for others.
     planes : sequence of Task
@@ -51,7 +52,7 @@ class Job:
     volume: VolumeSourceConfig
     source: Source
     phase: Phase
-    lags: int
+    window: int
     targets: Targets
     planes: Sequence[Task]
     middle: Sequence[PartTask] = ()
@@ -101,24 +102,30 @@ def job(
     edges: Sequence[int] = (),
     targets: Targets | None = None,
     inside: bool = True,
+    window: int | None = None,
 ) -> Job:
     """Plan the tasks.
 
     Parameters
     ----------
+    lags : int
+        Of S2 in space.
     edges : sequence of int
         Of the cubes.
     inside : bool
         Whether boxes inside the volume are looked at.
+    window : int, optional
+        Lags that integral ranges are summed over, where they are fewer.
     """
     targets = targets or {}
+    window = lags if window is None else min(window, lags)
     planes = tasks(volume, source, phase.label, lags, wanted(targets, phase))
     if not inside:
-        return Job(volume, source, phase, lags, targets, planes)
+        return Job(volume, source, phase, window, targets, planes)
     given = (volume, source, phase.label)
     middle = middle_tasks(*given, config.middle, config.transport)
     cubes = cube_tasks(*given, config.transport, edges, config.parts.samples)
-    return Job(volume, source, phase, lags, targets, planes, middle, cubes)
+    return Job(volume, source, phase, window, targets, planes, middle, cubes)
 
 
 def measure(todo: Job, crew: Crew, name: str = "", others: Errors | None = None) -> Measured:
@@ -135,12 +142,12 @@ def measure(todo: Job, crew: Crew, name: str = "", others: Errors | None = None)
     boxes = [*todo.middle, *todo.cubes]
     looked = list(crew.doing(f"{name}: boxes inside")(look_at_part, boxes))
     whole = effective(looked[: len(todo.middle)], looked[len(todo.middle) :], source.shape)
-    one = survey(source, list(todo.planes), crew.doing(f"{name}: planes"))
+    one = survey(source, list(todo.planes), crew.doing(f"{name}: planes"), todo.window)
     blocks = block_tasks(todo.volume, source, phase.label, one.shortest_chord)
     mapped = list(crew.doing(f"{name}: clusters and pores")(look_at_block, blocks))
     parts = join({task.index: own for task, (own, _) in zip(blocks, mapped, strict=True)}, source.ours)
     pores = functools.reduce(operator.add, (sizes for _, sizes in mapped))
-    beside, paths = image.measure(todo.targets, phase, todo.lags)
+    beside, paths = image.measure(todo.targets, phase, todo.window)
     unit = short_unit(source.unit)
     norms = {
         axis: {name: _norm(v) for name, v in named.items()}
@@ -155,7 +162,7 @@ def measure(todo: Job, crew: Crew, name: str = "", others: Errors | None = None)
     return Measured(
         one.functionals["volume_fraction"],
         found,
-        effective_rows(phase.label, whole, unit),
+        effective_rows(phase.label, whole, unit, source.shape),
         _curves(one, parts, pores, norms, paths, others, whole),
         one.s2,
         whole.unfinished,

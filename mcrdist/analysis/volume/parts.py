@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.minkowski import configurations, functionals
+from mcrdist.analysis.volume.opened import opened
 from mcrdist.analysis.volume.thickness import Thickness, thickness
 from mcrdist.analysis.volume.transport import Diffusivity, diffusivity
 from mcrdist.config import MiddleConfig, TransportConfig, VolumeSourceConfig
-from mcrdist.store.source import Source, open_source
+from mcrdist.store.source import Source
 
 Index = tuple[int, int, int]
 
@@ -72,18 +72,12 @@ class Part:
     thickness: Thickness | None = None
 
 
-@lru_cache(maxsize=4)
-def _opened(config: VolumeSourceConfig) -> Source:
-    """Once a worker: a recipe travels to it, no voxels."""
-    return open_source(config)
-
-
 def look_at_part(task: PartTask) -> Part:
     """Carry out a task, on a worker, which holds the box alone."""
-    source = _opened(task.volume)
+    source = opened(task.volume)
     where = tuple(slice(c, c + e) for c, e in zip(task.corner, task.edges, strict=True))
     phase = np.asarray(source.part(where) == task.label)
-    found = functionals(configurations(phase), source.voxel_size)
+    found = functionals(configurations(phase, (True,) * 3), source.voxel_size)
     flows = {
         axis: diffusivity(
             phase,

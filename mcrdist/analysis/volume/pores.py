@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcrdist.analysis.volume.distance import squared_distances
+from mcrdist.analysis.volume.distance import to_boundary
 from mcrdist.analysis.volume.kernels import tally
 
 #: Bins of the distribution, each half a voxel wide (of its shortest side); the last holds what is beyond.
@@ -77,7 +77,7 @@ def distances(
     -------
     Distances
         From centres of voxels to the faces of the nearest voxels of another phase: half a voxel less than to their
-        centres.
+        centres, measured along the way there.
     """
     shortest = min(voxel_size)
     while True:
@@ -86,9 +86,9 @@ def distances(
         if block.all():  # no boundary near: further away, or nowhere
             total, largest, furthest = 0.0, 0.0, math.inf
         else:
-            squares = squared_distances(block, voxel_size, "mcrdist analyze")
-            own = (squares[inner], block[inner])
-            total, largest, furthest = tally(*own, shortest / 2, shortest / 2, counts)
+            squares, less = to_boundary(block, voxel_size, "mcrdist analyze")
+            own = (squares[inner], block[inner], less[inner])
+            total, largest, furthest = tally(*own, shortest / 2, counts)
         if furthest <= margin * shortest or margin >= max(shape):
             return Distances(total, largest, counts)
         margin *= 2

@@ -29,12 +29,15 @@ class Planes:
         Chords along the rows' and the columns' axis of the planes, where they were asked for; see `chords`.
     power : (H, W // 2 + 1) float64
         Sum over planes of the power spectrum of the phase.
+    fractions : (planes,) float64
+        The share of the phase in every plane.
     """
 
     errors: dict[str, NDArray[np.float64]]
     rows: NDArray[np.int64] | None
     columns: NDArray[np.int64] | None
     power: NDArray[np.float64]
+    fractions: NDArray[np.float64]
 
 
 def describe(
@@ -62,11 +65,13 @@ def describe(
         own["s2"] = cropped(own["s2"], min(height, width) // 2)
     power = np.zeros((height, width // 2 + 1))
     errors: dict[str, list[NDArray[np.float64]]] = {name: [] for name in own}
+    fractions: list[NDArray[np.float64]] = []
     for start in range(0, len(planes), _BATCH):
         part = np.ascontiguousarray(planes[start : start + _BATCH])
         spectra = scipy.fft.rfft2(part.astype(np.float32))
         squares = np.square(spectra.real) + np.square(spectra.imag)
         power += squares.sum(0, dtype=np.float64)
+        fractions.append(part.mean((1, 2)))
         for name, target in own.items():
             here = target[start : start + _BATCH] if graded(name, target) else target
             errors[name].append(_ERRORS[name](part, squares, here))
@@ -75,6 +80,7 @@ def describe(
         chords(planes.swapaxes(1, 2), periodic) if "rows" in lines else None,
         chords(planes, periodic) if "columns" in lines else None,
         power,
+        np.concatenate(fractions),
     )
 
 

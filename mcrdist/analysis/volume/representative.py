@@ -54,7 +54,7 @@ class Answer:
     measured : bool
         Else it is extrapolated: of independent pieces, scatter² falls as 1/volume.
     expected : float
-        Scatter of a volume as large as the whole one, by the same law; NaN where nothing percolates.
+        Scatter of a volume as large as the whole one, by the same law; NaN where no cube has any of it.
     words : str
     """
 
@@ -106,7 +106,7 @@ def _answer(quantity: str, own: Sequence[Scatter], size: float) -> Answer:
     last = own[-1]
     name = said(quantity)
     if math.isnan(last.scatter):
-        words = f"No cube of {last.edge} voxels lets anything through: no scatter of the {name} is known."
+        words = f"No cube of {last.edge} voxels {_nothing(quantity)}: how the {name} scatters is not known."
         return Answer(quantity, None, False, math.nan, words)
     expected = last.scatter * (last.edge / size) ** 1.5
     if last.scatter <= LIMIT:
@@ -124,19 +124,34 @@ def _answer(quantity: str, own: Sequence[Scatter], size: float) -> Answer:
     return Answer(quantity, needed, False, expected, words)
 
 
+def _nothing(quantity: str) -> str:
+    """Of a statistic that is 0 in all cubes: what none of them does."""
+    if quantity.startswith("diffusivity"):
+        return f"lets anything through along {quantity.rpartition(' ')[2]}"
+    return "has a boundary in it" if quantity == "specific surface" else "has any of the phase in it"
+
+
 def headline(found: Sequence[Answer]) -> str:
-    """The answer in one sentence."""
+    """The answers together, in a sentence; in one more what is not known."""
     good = [said(one.quantity) for one in found if one.expected <= LIMIT]
-    bad = [one for one in found if not one.expected <= LIMIT]
+    bad = [f"{said(one.quantity)} ({_percent(one.expected)})" for one in found if one.expected > LIMIT]
+    unknown = [said(one.quantity) for one in found if math.isnan(one.expected)]
     limit = _percent(LIMIT)
-    if not bad:
-        return f"The volume is representative: another one as large would differ by less than {limit}."
-    listed = ", ".join(
-        f"{said(one.quantity)} ({'unknown' if math.isnan(one.expected) else _percent(one.expected)})"
-        for one in bad
-    )
-    start = f"The volume is representative for {', '.join(good)}, but not for" if good else "Not for"
-    return f"{start} {listed}: more than {limit} would lie between it and another one as large."
+    apart = f"more than {limit} would lie between it and another one as large."
+    if good and bad:
+        words = f"The volume is representative for {', '.join(good)}, but not for {', '.join(bad)}: {apart}"
+    elif bad:
+        words = f"The volume is not representative for {', '.join(bad)}: {apart}"
+    elif good and unknown:
+        words = (
+            f"The volume is representative for {', '.join(good)}: another one as large would differ by less than "
+            f"{limit}."
+        )
+    elif good:
+        words = f"The volume is representative: another one as large would differ by less than {limit}."
+    else:
+        return f"Whether the volume is representative is not known for {', '.join(unknown)}."
+    return f"{words} Whether it is for {', '.join(unknown)} is not known." if unknown else words
 
 
 def said(quantity: str) -> str:

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.chords import lineal_path, mean_chord
 from mcrdist.analysis.volume.clusters import Index, Labelled, label
-from mcrdist.analysis.volume.lags import correlation, pair_counts, planes_of
+from mcrdist.analysis.volume.lags import correlation, pair_counts, planes_of, ranges
 from mcrdist.analysis.volume.minkowski import configurations, functionals
+from mcrdist.analysis.volume.opened import opened
 from mcrdist.analysis.volume.pores import Distances, distances
 from mcrdist.analysis.volume.prescribed import Planes, describe, graded, repetition
 from mcrdist.config import VolumeSourceConfig
-from mcrdist.store.source import Source, open_source
+from mcrdist.store.source import Source
 
 #: Voxels of a task's planes, and how many planes: the more, the fewer tasks read the same chunks.
 _VOXELS, _FEWEST, _MOST = 2**24, 16, 64
@@ -30,12 +30,6 @@ _NUMBER = {"z": 0, "y": 1, "x": 2}
 #: The axes along which chords are counted, with the planes that hold whole lines of them: their normal, and whether
 #: the lines run along the columns' axis. x-lines lie in z-planes too, so no x-plane is needed for them.
 _LINES = {"z": ("y", "rows"), "y": ("z", "rows"), "x": ("z", "columns")}
-
-
-@lru_cache(maxsize=4)
-def _opened(config: VolumeSourceConfig) -> Source:
-    """Once a worker: a recipe travels to it, no voxels."""
-    return open_source(config)
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Task:
 
 def look(task: Task) -> Planes | tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Carry out a task, on a worker."""
-    source = _opened(task.volume)
+    source = opened(task.volume)
     if task.axis == "block":
         return _block(source, task)
     number = _NUMBER[task.axis]
@@ -91,8 +85,9 @@ def _block(source: Source, task: Task) -> tuple[NDArray[np.int64], NDArray[np.fl
         planes = np.concatenate([planes, source.part(slice(0, reach - depth)) == task.label])
     near = planes[: own + 1]
     if task.periodic:
-        near = np.pad(near, ((0, 0), (0, 1), (0, 1)), mode="wrap")
-    counts = configurations(near) if min(near.shape) > 1 else np.zeros(256, np.int64)
+        counts = configurations(np.pad(near, ((0, 0), (0, 1), (0, 1)), mode="wrap"))
+    else:
+        counts = configurations(near, (task.stop == depth, True, True))
     return counts, pair_counts(planes, own, task.lags, task.periodic)
 
 
@@ -134,6 +129,8 @@ class Survey:
         See `minkowski.functionals`.
     s2 : (L + 1, 2 L + 1, 2 L + 1) float64
         Lags 0..L along z, -L..L along y and x.
+    ranges : dict of str to float
+        Integral ranges along z, y, x, see `lags.integral_range`.
     errors : dict of str to dict of str to (planes,) float64
         ‖D(x_s) − D_des‖ of every plane, by direction and descriptor.
     chords : dict of str to (2, n + 1) int64
@@ -147,6 +144,7 @@ class Survey:
     voxels: int
     functionals: dict[str, float]
     s2: NDArray[np.float64]
+    ranges: dict[str, float]
     errors: dict[str, dict[str, NDArray[np.float64]]]
     chords: dict[str, NDArray[np.int64]]
     lineal_path: dict[str, NDArray[np.float64]]
@@ -197,7 +195,7 @@ def block_tasks(
 
 def look_at_block(task: BlockTask) -> tuple[Labelled, Distances]:
     """Label a block, and measure how far its phase is from the boundary, on a worker."""
-    source = _opened(task.volume)
+    source = opened(task.volume)
     corner = [k * edge for k, edge in zip(task.index, task.edges, strict=True)]
     end = [min(c + edge, n) for c, edge, n in zip(corner, task.edges, source.shape, strict=True)]
 
@@ -211,9 +209,12 @@ def look_at_block(task: BlockTask) -> tuple[Labelled, Distances]:
 Mapper = Callable[[Callable[[Task], Any], list[Task]], Iterable[Any]]
 
 
-def survey(source: Source, todo: list[Task], mapper: Mapper) -> Survey:
-    """Carry out tasks by `mapper` (in the order of the tasks, so that sums are the same on any cluster)."""
-    counts = np.zeros(256, np.int64)
+def survey(source: Source, todo: list[Task], mapper: Mapper, window: int) -> Survey:
+    """Carry out tasks by `mapper` (in the order of the tasks, so that sums are the same on any cluster).
+
+    Integral ranges are summed over lags up to `window`, which those of S2 in space reach at least.
+    """
+    counts = np.zeros((8, 256), np.int64)
     lags = todo[0].lags
     pairs = np.zeros((lags + 1, 2 * lags + 1, 2 * lags + 1))
     planes: dict[str, list[Planes]] = {axis: [] for axis in AXES}
@@ -247,10 +248,13 @@ def survey(source: Source, todo: list[Task], mapper: Mapper) -> Survey:
         }
         for axis in AXES
     }
+    fractions = {axis: np.concatenate([part.fractions for part in planes[axis]]) for axis in AXES}
+    s2 = correlation(pairs, source.shape, source.ours)
     return Survey(
         int(np.prod(source.shape)),
         functionals(counts, source.voxel_size),
-        correlation(pairs, source.shape, source.ours),
+        s2,
+        ranges(s2, fractions, source.ours, window),
         errors,
         chords,
         path,

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from mcrdist.analysis.material import AXES
 from mcrdist.analysis.volume.clusters import Clusters
-from mcrdist.analysis.volume.lags import ranges
 from mcrdist.analysis.volume.pores import Distances
 from mcrdist.analysis.volume.survey import Survey
+from mcrdist.analysis.words import shape
 
 #: How rows begin that tell how far a curve is from the true one, relative (Eq. 10).
 APART = "apart from the truth: "
+#: How far the lineal path of the volume is from the micrographs': along all its lines, and not plane by plane, as it is
+#: where a run was held to it (the descriptor's E(lineal_path)).
+LINEAL = "E(lineal path in space)"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Row:
     alike, truth, scatter : float or None
         Where a true volume is given: the value of this one when it is measured as the truth is, in pieces without
         periodicity, the truth's value, and the standard deviation of the truth's pieces.
+    box : three of int or None
+        Edges (z, y, x) in voxels of the box in the middle that the value is of; None: of the whole volume.
     """
 
     phase: int
@@ -52,6 +57,12 @@ class Row:
     alike: float | None = None
     truth: float | None = None
     scatter: float | None = None
+    box: tuple[int, int, int] | None = None
+
+
+def titled(statistic: str, box: Sequence[int] | None) -> str:
+    """A statistic with the box that it is of, for people."""
+    return statistic if box is None else f"{statistic} (middle {shape(box)})"
 
 
 def rows(
@@ -98,22 +109,21 @@ def rows(
         Row(phase, f"Euler number ({k}-connected)", "", own[f"euler_{k}"], None, f"1/{unit}³")
         for k in (6, 26)
     ]
-    integral = dict(zip(AXES, ranges(survey.s2, fraction), strict=True))
     for axis in AXES:
         chord = survey.mean_chord(axis) * size[axis]
         out.append(Row(phase, "mean chord", axis, chord, scaled("mean_chord", axis, 1), unit))
     out.append(Row(phase, "mean distance to the boundary", "", pores.mean, None, unit))
     out.append(Row(phase, "radius of the largest sphere inside", "", pores.largest, None, unit))
-    for axis in AXES:
-        if axis in paths:
-            count = min(len(paths[axis]), len(survey.lineal_path[axis]))
-            apart = survey.lineal_path[axis][:count] - paths[axis][:count]
-            error = float(np.linalg.norm(apart) / np.linalg.norm(paths[axis][:count]))
-            out.append(Row(phase, "E(lineal_path)", axis, error))
+    for axis in (axis for axis in AXES if axis in paths):
+        count = min(len(paths[axis]), len(survey.lineal_path[axis]))
+        wanted = paths[axis][:count]
+        if wanted.any():  # else the micrographs show nothing of the phase, and the distance has no measure
+            error = float(np.linalg.norm(survey.lineal_path[axis][:count] - wanted) / np.linalg.norm(wanted))
+            out.append(Row(phase, LINEAL, axis, error))
     for axis in AXES:
         beside = scaled("integral_range", axis, 1)
-        out.append(Row(phase, "integral range of S2", axis, integral[axis] * size[axis], beside, unit))
-    lengths = [integral[axis] * size[axis] for axis in AXES]
+        out.append(Row(phase, "integral range of S2", axis, survey.ranges[axis] * size[axis], beside, unit))
+    lengths = [survey.ranges[axis] * size[axis] for axis in AXES]
     anisotropy = max(lengths) / min(lengths) if min(lengths) > 0 else math.nan
     out.append(Row(phase, "anisotropy (largest by smallest integral range)", "", anisotropy))
     out.append(Row(phase, "clusters", "", found.number / (volume * survey.voxels), None, f"1/{unit}³"))
@@ -136,5 +146,6 @@ def as_csv(table: Sequence[Row]) -> str:
         for name in ("value", "micrograph", "alike", "truth", "scatter"):
             value = cells[name]
             cells[name] = "" if value is None or not math.isfinite(value) else repr(float(value))
+        cells["box"] = "" if row.box is None else "x".join(map(str, row.box))
         writer.writerow(cells)
     return buffer.getvalue()

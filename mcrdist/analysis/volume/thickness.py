@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mcrdist.analysis.volume.distance import squared_distances
+from mcrdist.analysis.volume.distance import to_boundary
+
+#: Distances that differ by less, relative, are equal.
+_EQUAL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Thickness:
 def thickness(phase: NDArray[np.bool_], voxel_size: Sequence[float]) -> Thickness:
     """Describe the local thickness of a phase (nz, ny, nx).
 
-    Distances are to the centres of voxels outside, and count for half a voxel less. The radii are whole voxels, so
-    that a layer of an even number of voxels, whose middle lies between two, appears one thinner.
+    Radii grow by the shortest side of a voxel, so that a layer of an even number of voxels, whose middle lies between
+    two, appears one thinner; one across a longer side, up to one shortest side.
     """
     step = min(voxel_size)
     radii = local_radius(phase, voxel_size)[phase]
@@ -46,9 +49,9 @@ def thickness(phase: NDArray[np.bool_], voxel_size: Sequence[float]) -> Thicknes
 def local_radius(phase: NDArray[np.bool_], voxel_size: Sequence[float]) -> NDArray[np.float32]:
     """Find the radius of the largest sphere inside the phase that covers each voxel.
 
-    A sphere of radius r fits around a voxel whose distance to the nearest one outside is r at least; it covers what is
-    nearer to that voxel than r. So, for one radius after the other, a second distance transform, from the centres,
-    does for all spheres at once (Hildebrand & Rüegsegger 1997). PoreSpy does the same, but takes voxels for cubes.
+    A sphere fits around a voxel whose distance to the boundary is its radius at least; it covers a voxel whose nearest
+    face is nearer than that. So, for one radius after the other, a second distance transform, from the centres, does
+    for all spheres at once (Hildebrand & Rüegsegger 1997). PoreSpy does the same, but takes voxels for cubes.
 
     Parameters
     ----------
@@ -59,17 +62,23 @@ def local_radius(phase: NDArray[np.bool_], voxel_size: Sequence[float]) -> NDArr
     Returns
     -------
     (nz, ny, nx) float32
-        Whole multiples of the shortest side of a voxel; 0 outside the phase, and everywhere if there is no boundary.
+        To the centres of voxels outside, if these are cubes: half the shortest side of a voxel more than the radius.
+        Whole multiples of that side; 0 outside the phase, and everywhere if there is no boundary.
     """
-    asked, step = "middle.thickness=true", min(voxel_size)
+    step = min(voxel_size)
     found = np.zeros(phase.shape, np.float32)
     if phase.all() or not phase.any():
         return found
-    inside = np.sqrt(squared_distances(phase, voxel_size, asked))
-    for count in range(1, int(float(inside.max()) / step + 1e-6) + 1):
-        radius = count * step
-        centres = inside >= radius * (1 - 1e-6)
+    inside = _to_faces(phase, voxel_size)
+    for count in range(1, int(float(inside.max()) / step + 0.5 + _EQUAL) + 1):
+        radius = (count - 0.5) * step * (1 - _EQUAL)
+        centres = inside >= radius
         if not centres.any():
             break
-        found[np.sqrt(squared_distances(~centres, voxel_size, asked)) < radius] = radius
+        found[_to_faces(~centres, voxel_size) < radius] = count * step
     return found
+
+
+def _to_faces(inside: NDArray[np.bool_], voxel_size: Sequence[float]) -> NDArray[np.float32]:
+    squares, less = to_boundary(inside, voxel_size, "middle.thickness=true")
+    return np.asarray(np.sqrt(squares) - less)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcrdist.analysis.material import AXES, Phase
+from mcrdist.analysis.volume.labels import Question, question
 from mcrdist.analysis.volume.measure import Job, Measured, job, measure
-from mcrdist.analysis.volume.parts import Index, choice
+from mcrdist.analysis.volume.parts import Index, centred, choice
 from mcrdist.analysis.volume.table import APART, Row
 from mcrdist.analysis.volume.workers import Crew
 from mcrdist.config import AnalyzeConfig, VolumeSourceConfig
@@ -83,21 +84,33 @@ class Pieces:
         The truth.
     edges : (z, y, x)
         Of a box, in voxels.
+    lags : int
+        The window of S2 in space, which is no longer than half a box.
     mine, true : dict of int to sequence of Job
     whole : bool
         Whether the one box of the volume is all of it.
+    middle : (z, y, x)
+        Edges of the box in the middle of each, for what is too costly for all of it.
     """
 
     source: Source
     edges: Index
+    lags: int
     mine: Mapping[int, Sequence[Job]]
     true: Mapping[int, Sequence[Job]]
     whole: bool
+    middle: Index
 
     @property
     def all(self) -> list[Job]:
         """Every job."""
         return [job for some in (self.mine, self.true) for jobs in some.values() for job in jobs]
+
+    def question(self, chosen: bool) -> Question:
+        """Whether the true boxes have the phases; `chosen`: whether somebody named their label there."""
+        jobs = next(iter(self.true.values()))
+        labels = [own[0].phase.label for own in self.true.values()]
+        return question(self.source, "truth", labels, chosen, [job.volume for job in jobs])
 
     def content(self) -> dict[str, Any]:
         """For ``analysis.json``."""
@@ -106,6 +119,8 @@ class Pieces:
             "path": str(self.source.path),
             "phase": {str(k): jobs[0].phase.label for k, jobs in self.true.items()},
             "edges": list(self.edges),
+            "lags": self.lags,
+            "middle": None if self.middle == self.edges else list(self.middle),
             "boxes": len(self.true[label]),
             "boxes_of_the_volume": max(1, len(self.mine[label])),
         }
@@ -122,19 +137,14 @@ class Pieces:
             measure(todo, crew, f"phase {label}, truth {k + 1} of {len(self.true[label])}")
             for k, todo in enumerate(self.true[label])
         ]
-        if not any(one.fraction for one in true):
-            raise InputError(
-                f"truth.phase: expected a phase of {self.source.path}, found no "
-                f"{self.true[label][0].phase.label}"
-            )
         mine = [measure(todo, crew, f"phase {label}, as the truth") for todo in self.mine[label]]
         if self.whole:  # what is inside is the same, periodic or not
             mine = [replace(one, inside=own.inside) for one in mine or [own]]
         return compare(mine, true)
 
 
-def jobs(config: AnalyzeConfig, source: Source, of: Sequence[Phase], lags: int) -> Pieces:
-    """Plan what there is to measure.
+def jobs(config: AnalyzeConfig, source: Source, of: Sequence[Phase], lags: int, window: int) -> Pieces:
+    """Plan what there is to measure; `lags` and `window` are those of the whole volume, see `measure.job`.
 
     Raises
     ------
@@ -157,14 +167,14 @@ def jobs(config: AnalyzeConfig, source: Source, of: Sequence[Phase], lags: int) 
     for phase in of:
         label = phase.label if config.truth.phase is None else config.truth.phase
         there_too = Phase(label, label, phase.name, phase.colour)
-        true[phase.label] = pieces(there, there_too, edges, lags, config, config.truth.samples)
+        true[phase.label] = pieces(there, there_too, edges, lags, config, config.truth.samples, window=window)
         if whole and not source.ours:
             mine[phase.label] = []  # measured already
         else:
             mine[phase.label] = pieces(
-                config.volume, phase, edges, lags, config, config.truth.samples, not whole
+                config.volume, phase, edges, lags, config, config.truth.samples, not whole, window
             )
-    return Pieces(truth, edges, mine, true, whole)
+    return Pieces(truth, edges, lags, mine, true, whole, centred(edges, config.middle.edge)[1])
 
 
 def pieces(
@@ -175,6 +185,7 @@ def pieces(
     config: AnalyzeConfig,
     most: int,
     inside: bool = True,
+    window: int | None = None,
 ) -> list[Job]:
     """A job for each of at most so many boxes of a volume, which are taken for volumes by themselves.
 
@@ -186,7 +197,7 @@ def pieces(
     found = []
     for corner in side_by_side(open_source(volume).shape, edges, most):
         box = replace(volume, box=(corner, edges))
-        found.append(job(box, open_source(box), phase, lags, config, inside=inside))
+        found.append(job(box, open_source(box), phase, lags, config, inside=inside, window=window))
     return found
 
 
