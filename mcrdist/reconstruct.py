@@ -210,7 +210,7 @@ class _Conductor:
             [grid.shape for grid in reversed(grids)],
             None if size is None else (size, size, size),
             unit,
-            labels=max(self.phases.labels) + 1,
+            labels=self.phases.highest + 1,
             channels=len(self.phases.labels),
         )
         run.write_summary({"status": "interrupted", "shape": list(config.volume.shape), "seed": config.seed})

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from ranks import own_environment
 
@@ -388,3 +389,19 @@ def test_three_phases_have_their_fractions(initial: str, threshold: str | float,
         told = done.summary["phases"][str(label)]
         assert told["volume_fraction"]["rounded"] == pytest.approx(found)
         assert told["errors"]["rounded"]["z"]["s2"] < 0.35
+
+
+@pytest.mark.parametrize("phase", [0, 2])
+def test_one_phase_against_the_rest_is_one_in_the_volume(phase: int, tmp_path: Path) -> None:
+    """Whatever it is in the micrograph; reports, viewers and other programs see labels 0 and 1."""
+    image = three_phases()
+    more = {"micrograph": {"image": image, "phase": phase}, "output": {"threshold": "exact"}}
+    done = conduct(settings(tmp_path / "run", **more))
+    assert done.volume.labels == 2
+    shown = done.volume.attributes("phase")["ome"]["omero"]["channels"][0]["window"]
+    assert (shown["min"], shown["max"]) == (0.0, 1.0)
+    assert set(np.unique(done.phase)) == {0, 1}
+    assert float(done.phase.mean()) == pytest.approx(float((image == phase).mean()), abs=1e-3)
+    (stack,) = mcrdist.export(run={"dir": done.path}, format="tiff")
+    with tifffile.TiffFile(stack) as tiff:
+        assert tiff.imagej_metadata is not None and tiff.imagej_metadata["max"] == 1.0
