@@ -152,7 +152,10 @@ def test_surfaces_do_not_depend_on_the_slabs(run: Run) -> None:
 
 def test_meshes(run: Run, tmp_path: Path) -> None:
     meshio = pytest.importorskip("meshio")
-    mesh = meshio.read(exported(run, "abaqus", tmp_path))
+    path = exported(run, "abaqus", tmp_path)
+    elements = [line for line in path.read_text().splitlines() if line.upper().startswith("*ELEMENT")]
+    assert elements == ["*ELEMENT, TYPE=C3D8"]
+    mesh = meshio.read(path)
     (block,) = mesh.cells
     assert block.type == "hexahedron" and len(block.data) == run.phase.size
     for label in (0, 1):

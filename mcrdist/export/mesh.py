@@ -16,6 +16,8 @@ from mcrdist.store.source import Source
 
 #: Memory that a voxel takes while meshio writes it, measured, with some room.
 _BYTES = 450
+#: In Abaqus: the linear brick, fully integrated.
+_ELEMENT = "C3D8"
 #: (z, y, x) of the eight corners, in the order of VTK and Abaqus: counterclockwise below, then above.
 _CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0))
 
@@ -43,10 +45,13 @@ def write(source: Source, parts: Sequence[Path], paths: Sequence[Path], config: 
     if config.format == "gmsh":  # physical groups count from 1
         data = {"gmsh:physical": [material + 1], "gmsh:geometrical": [material + 1]}
     mesh = meshio.Mesh(lengths, [("hexahedron", cells)], cell_data=data)
+    options = {}
     if config.format == "abaqus":
         mesh.cell_data, mesh.cell_sets = {}, sets
+        # Of the elements with eight corners, meshio would take the hybrid one with reduced integration.
+        mesh.cells[0].type, options = _ELEMENT, {"translate_cell_names": False}
     form = "gmsh22" if config.format == "gmsh" else config.format  # a tag of its own for every element
-    meshio.write(parts[0], mesh, file_format=form)
+    meshio.write(parts[0], mesh, file_format=form, **options)
 
 
 def _affordable(source: Source, config: ExportConfig) -> None:
