@@ -17,8 +17,10 @@ from fake_run import build, build_phases, smooth_field
 
 import mcrdist
 from mcrdist.config import FORMATS, VolumeSourceConfig
+from mcrdist.config.micrograph import UNITS
 from mcrdist.errors import InputError
 from mcrdist.export.surface import Welder, pieces
+from mcrdist.imagefile import MICROMETRES
 from mcrdist.store import Run, source
 from mcrdist.store.source import open_source
 
@@ -68,6 +70,16 @@ def test_large_or_wide_labels_become_ome_tiff(tmp_path: Path) -> None:
     again = open_source(VolumeSourceConfig(path=str(path)))
     assert again.voxel_size == pytest.approx((3e-3, 2e-3, 1e-3)) and again.unit == "micrometer"
     assert np.array_equal(again.read(0, 4), labels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])  # ImageJ's, OME-TIFF
+@pytest.mark.parametrize("unit", UNITS)
+def test_tiff_in_any_unit(unit: str, dtype: type, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 6), dtype))
+    volume = {"path": tmp_path / "a.npy", "voxel_size": [3, 2, 1], "unit": unit}
+    (path,) = mcrdist.export(volume=volume, format="tiff")
+    again = open_source(VolumeSourceConfig(path=str(path)))
+    assert again.voxel_size == pytest.approx([n * MICROMETRES[unit] for n in (3, 2, 1)])
 
 
 @pytest.mark.usefixtures("small_slabs")
