@@ -197,8 +197,36 @@ def test_levels_and_phases_of_a_run(tmp_path: Path) -> None:
     three = build_phases(tmp_path / "three")
     share = open_source(VolumeSourceConfig(run=str(three.path), image="field", phase=2))
     assert np.array_equal(share.read(3, 9), (three.phase[3:9] == 2).astype(np.float32))
-    with pytest.raises(InputError, match=r"volume.phase: expected an integer of at most 2, found 3"):
+    with pytest.raises(InputError, match=r"volume.phase: expected one of the phases of .*0, 1, 2, found 3"):
         open_source(VolumeSourceConfig(run=str(three.path), image="field", phase=3))
+
+
+def test_a_field_is_the_share_of_the_phase_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+    def share(of: Run, phase: int | None) -> Any:
+        return open_source(VolumeSourceConfig(run=str(of.path), image="field", phase=phase)).read(3, 9)
+
+    for phase, wanted in ((None, run.field), (1, run.field), (0, 1 - run.field)):
+        assert np.array_equal(share(run, phase), wanted[3:9])
+    with pytest.raises(InputError, match=r"volume.phase: expected one of the phases of .*0, 1, found 2"):
+        share(run, 2)
+    odd = build_phases(tmp_path / "odd")
+    targets = dict(odd.targets)
+    np.savez(
+        odd.path / "targets.npz", **targets | {"phases": np.array([0, 3, 7])}
+    )  # labels of three channels
+    for phase, channel in ((0, 0), (3, 1), (7, 2), (None, 2)):
+        assert np.array_equal(share(odd, phase), (odd.phase[3:9] == channel).astype(np.float32))
+
+
+@pytest.mark.parametrize("form", ["stl", "ply"])
+def test_surfaces_of_a_field_enclose_the_phase(run: Run, form: str, tmp_path: Path) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    volumes = []
+    for phase in (0, 1):
+        (tmp_path / str(phase)).mkdir()
+        path = exported(run, form, tmp_path / str(phase), image="field", phase=phase)
+        volumes.append(trimesh.load(path, process=form == "stl").volume / 0.25**3)
+    assert volumes == pytest.approx([(run.phase == phase).sum() for phase in (0, 1)], rel=0.06)
 
 
 def test_other_volumes(run: Run, tmp_path: Path) -> None:
