@@ -186,6 +186,7 @@ def test_meshes(run: Run, tmp_path: Path) -> None:
         assert len(np.unique(mesh.cells[0].data)) == len(mesh.points)
         data = mesh.cell_data["material" if form == "vtu" else "gmsh:physical"][0]
         assert set(data) == {1 if form == "vtu" else 2}
+        assert form == "vtu" or {k: v.tolist() for k, v in mesh.field_data.items()} == {"phase 1": [2, 3]}
 
 
 def test_levels_and_phases_of_a_run(tmp_path: Path) -> None:
