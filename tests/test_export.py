@@ -192,7 +192,9 @@ def test_meshes(run: Run, tmp_path: Path) -> None:
 def test_levels_and_phases_of_a_run(tmp_path: Path) -> None:
     run = build(tmp_path / "large", (16, 80, 72), width=(2, 2, 2), lags=5, levels=1, micrograph=32)
     small = open_source(VolumeSourceConfig(run=str(run.path), level=1))
-    assert small.shape == (8, 40, 36) and small.voxel_size == (0.5, 0.5, 0.5) and small.name == "phase-1"
+    assert (
+        small.shape == (8, 40, 36) and small.voxel_size == (0.5, 0.5, 0.5) and small.name == "level-1-phase"
+    )
     with pytest.raises(InputError, match=r"volume.level: expected an integer of at most 1"):
         open_source(VolumeSourceConfig(run=str(run.path), level=2))
     three = build_phases(tmp_path / "three")
@@ -348,6 +350,18 @@ def test_nothing_is_overwritten_and_nothing_is_left(run: Run, tmp_path: Path) ->
             run={"dir": run.path}, format="ply", output={"path": tmp_path / "a.ply"}, volume={"phase": 7}
         )
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_exports_of_several_phases_lie_side_by_side(tmp_path: Path) -> None:
+    run = build_phases(tmp_path / "three")
+    for phase, name in ((1, "phase-1.stl"), (2, "phase-2.stl"), (None, "phase.stl")):
+        (path,) = mcrdist.export(run={"dir": run.path}, format="stl", volume={"phase": phase})
+        assert path == run.path / "export" / name
+    raw, meaning = mcrdist.export(run={"dir": run.path}, format="raw", volume={"image": "field", "phase": 2})
+    assert raw.name == "field-2.raw" and json.loads(meaning.read_text())["content"] == "field-2"
+    np.save(tmp_path / "ct.npy", run.phase)
+    (path,) = mcrdist.export(volume={"path": tmp_path / "ct.npy", "phase": 2}, format="stl")
+    assert path == tmp_path / "ct-2.stl"
 
 
 def test_an_interrupted_run_is_not_exported(tmp_path: Path) -> None:

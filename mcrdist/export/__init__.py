@@ -12,7 +12,7 @@ from pathlib import Path
 from mcrdist.config import ExportConfig
 from mcrdist.errors import InputError
 from mcrdist.export import arrays, dream3d, mesh, polygons, tiff, vti
-from mcrdist.export.destination import fresh
+from mcrdist.export.destination import fresh, title
 from mcrdist.store.source import Source, open_source
 
 #: In the run directory, where exports belong.
@@ -76,6 +76,7 @@ def export(config: ExportConfig) -> list[Path]:
 def _paths(source: Source, config: ExportConfig) -> list[Path]:
     """The file that was asked for, or one beside the volume, and its companions."""
     form = _FORMATS[config.format]
+    name = title(source, config.volume.phase) + form.suffixes[0]
     if config.path is not None:
         path = Path(config.path).expanduser().absolute()
         if path.suffix.lower() not in form.suffixes:
@@ -84,7 +85,7 @@ def _paths(source: Source, config: ExportConfig) -> list[Path]:
                 f"found {config.path}"
             )
     elif config.volume.run is not None:
-        path = Path(config.volume.run).expanduser().absolute() / DIRECTORY / (source.name + form.suffixes[0])
+        path = Path(config.volume.run).expanduser().absolute() / DIRECTORY / name
     else:
-        path = source.path.absolute().parent / (source.name + form.suffixes[0])
+        path = source.path.absolute().parent / name
     return [path, *(path.with_suffix(suffix) for suffix in form.companions)]

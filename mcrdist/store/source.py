@@ -31,7 +31,7 @@ class Source:
     path : Path
         Where it was found.
     name : str
-        What files made from it are called: "phase", "field", or the name of its file.
+        What files made from it are called: "phase", "level-1-field", or the name of its file.
     array
         Has `shape` (nz, ny, nx) and `dtype`, and gives a NumPy array when it is sliced.
     depth : int
@@ -193,7 +193,7 @@ def _of_volume(volume: Volume, config: VolumeSourceConfig, described: Sequence[i
     fine = volume.shape
     # A pyramid halves; a multigrid's levels need not, so that sizes follow from the shapes there.
     factors = [2.0**config.level] * 3 if config.image == "phase" else np.divide(fine, array.shape)
-    name = config.image if config.level == 0 else f"{config.image}-{config.level}"
+    name = config.image if config.level == 0 else f"level-{config.level}-{config.image}"
     z, y, x = (float(h * f) for h, f in zip(volume.voxel_size, factors, strict=True))
     return Source(volume.path, name, array, volume.depth, (z, y, x), volume.unit, True, volume.labels)
 
