@@ -230,6 +230,10 @@ def test_surfaces_of_a_field_enclose_the_phase(run: Run, form: str, tmp_path: Pa
         path = exported(run, form, tmp_path / str(phase), image="field", phase=phase)
         volumes.append(trimesh.load(path, process=form == "stl").volume / 0.25**3)
     assert volumes == pytest.approx([(run.phase == phase).sum() for phase in (0, 1)], rel=0.06)
+    np.save(tmp_path / "field.npy", run.field)  # a file of such numbers is taken for one
+    volume = {"path": tmp_path / "field.npy", "phase": 0, "voxel_size": 0.25, "unit": "um"}
+    (path,) = mcrdist.export(volume=volume, format=form)
+    assert path.read_bytes() == (tmp_path / "0" / f"a.{form}").read_bytes()
 
 
 def test_other_volumes(run: Run, tmp_path: Path) -> None:
@@ -385,6 +389,14 @@ WRONG = [
     (
         {"volume": {"path": "cube.npy"}, "output": {"path": "a.vtk"}},
         "output.path: expected a name that ends in .tif",
+    ),
+    (
+        {"volume": {"path": "cube.npy", "phase": 1}},
+        r"volume.phase: expected nothing \(null\) with format=tiff, .*, found 1; .*=stl, ply, abaqus, vtu or gmsh",
+    ),
+    (
+        {"volume": {"path": "cube.npy"}, "output": {"smoothing": 3}},
+        r"output.smoothing: expected its default \(0.6\) with format=tiff, .* found 3; .* format=stl or ply",
     ),
 ]
 

@@ -165,6 +165,8 @@ def open_source(config: VolumeSourceConfig) -> Source:
         There is none, it is not one volume, or it has no such level, phase or image.
     """
     source = _of_run(config) if config.run is not None else _of_path(config)
+    if not source.ours and source.dtype.kind == "f":  # whatever it is, it stands for the share of phase 1
+        source = replace(source, array=_share(source.array, config.phase))
     if config.box is not None:
         source = replace(source, array=_Box(source.array, *config.box), ours=False, labels=0)
     if config.voxel_size is not None:
@@ -198,7 +200,7 @@ def _of_volume(volume: Volume, config: VolumeSourceConfig, described: Sequence[i
     return Source(volume.path, name, array, volume.depth, (z, y, x), volume.unit, True, volume.labels)
 
 
-def _share(field: Any, phase: int | None, described: Sequence[int]) -> Any:
+def _share(field: Any, phase: int | None, described: Sequence[int] = ()) -> Any:
     """The share of a phase, by default 1, in the voxels of a field, as an array (z, y, x).
 
     Of one phase against the rest the field is the share of phase 1, and the rest is phase 0.
