@@ -29,7 +29,9 @@ def test_from_the_command_line(directory: Path, capfd: pytest.CaptureFixture[str
     settings = ["micrograph.path=sem.png", "micrograph.pixel_size=0.5", "run.dir=look", "target.lags=20"]
     assert main(["characterize", *settings]) == 0
     out, err = capfd.readouterr()
-    where, near = out.splitlines()
+    image, where, near = out.splitlines()
+    shares = f"phase 0 {(labels == 0).mean():.2%}, phase 1 {(labels == 1).mean():.2%}"
+    assert image == f"image   sem.png  (labels 0, 1 for the values 0, 255; {shares}; described: phase 1)"
     assert where == f"targets {directory / 'look'}"
     assert near.startswith("nearest periodic volume, lags up to 16: E(s2) ")
     assert err == ""

@@ -50,7 +50,7 @@ def conducted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     }
     result = types.SimpleNamespace(path=Path("out"), report=Path("out/report.html"), summary=summary)
 
-    def conduct(config: Any, abrupt: bool = False) -> Any:
+    def conduct(config: Any, abrupt: bool = False, say: Any = None) -> Any:
         configs.append(config)
         return result
 
@@ -229,7 +229,7 @@ def test_what_escapes_the_conductor(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def conduct(config: Any, abrupt: bool) -> Any:
+    def conduct(config: Any, **options: Any) -> Any:
         raise raised
 
     monkeypatch.setattr(sys.modules["mcrdist.reconstruct"], "reconstruct", conduct)
@@ -242,7 +242,7 @@ def test_what_escapes_the_conductor(
 def test_faults_of_the_program_keep_their_traceback(
     conducted: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def conduct(config: Any, abrupt: bool) -> Any:
+    def conduct(config: Any, **options: Any) -> Any:
         raise RuntimeError("ours")
 
     monkeypatch.setattr(sys.modules["mcrdist.reconstruct"], "reconstruct", conduct)

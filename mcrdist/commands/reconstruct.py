@@ -26,7 +26,7 @@ def run(overrides: Sequence[str]) -> int:
 
     if config.resume and config.run.dir and _finished(Path(config.run.dir)):
         say(f"the run in {config.run.dir} is complete: nothing is left to do\n")
-    result = reconstruct(config, abrupt=True)
+    result = reconstruct(config, abrupt=True, say=say)
     say(closing(result))
     if result.summary["status"] == "interrupted":
         return INTERRUPTED
