@@ -60,12 +60,14 @@ def characterize(config: CharacterizeConfig, say: Callable[[str], None] = lambda
 def _describe(config: CharacterizeConfig, say: Callable[[str], None]) -> Path:
     from mcrdist.analysis import targets_figure  # plotting libraries take a second to load
 
+    where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
+    if Path(where).expanduser().exists():
+        RunDirectory.claim(where)  # before the work; makes nothing, so that other mistakes leave no directory
     targets = load_targets(config.micrograph, config.target)
     shape = _shape(targets)
     seen = [shape[1:], *(image.shape for image in targets.images().values())]
     try_out(config.descriptors, seen, torch.float64)
     found = measure(targets, config.descriptors, ORTHOGONAL, shape).targets
-    where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
     run = RunDirectory.create(where, to_mapping(config), environment())
     for line in targets.told():
         say(line)

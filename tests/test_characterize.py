@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -86,6 +87,23 @@ def test_a_directory_in_use_and_a_window_too_wide(directory: Path, capfd: pytest
     assert main(["characterize", "micrograph.path=synthetic:discs", "run.dir=new", "target.lags=400"]) == 2
     assert "target.lags" in capfd.readouterr().err
     assert not (directory / "new").exists()
+
+
+def test_a_directory_in_use_is_told_before_the_work(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "look").mkdir()
+    (directory / "look" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(
+        importlib.import_module("mcrdist.characterize"), "load_targets", None
+    )  # is not called
+    assert main(["characterize", "micrograph.path=synthetic:discs", "run.dir=look"]) == 2
+    assert "expected a new or empty directory" in capfd.readouterr().err
+
+
+def test_an_empty_directory_will_do(directory: Path) -> None:
+    (directory / "look").mkdir()
+    assert main(["characterize", "micrograph.path=synthetic:discs", "run.dir=look"]) == 0
 
 
 def test_a_directory_is_found_where_none_is_given(directory: Path) -> None:
