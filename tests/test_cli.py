@@ -190,6 +190,20 @@ def test_only_the_first_rank_speaks(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("reconstruct", "characterize")])
+def test_what_is_one_processs_work_is_refused_to_several(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would do all of it, into the same files."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([verb, "--help"]) == 0
+    capsys.readouterr()
+    assert main([verb]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert f"{verb}: expected one process, found 2 (WORLD_SIZE)" in err
+
+
 def test_reconstruct_closes_with_paths_and_errors(
     conducted: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
