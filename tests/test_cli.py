@@ -285,6 +285,16 @@ def test_advice_can_be_typed_as_it_stands(
     assert verbs == ["view", "analyze", "report", "export"]
 
 
+def test_a_plane_is_sent_to_nobody_who_would_refuse_it(
+    conducted: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = sys.modules["mcrdist.reconstruct"].result.summary  # type: ignore[attr-defined]
+    monkeypatch.setitem(summary, "shape", [1, 9, 10])
+    assert main(["reconstruct", "micrograph.path=a.png", "volume.shape=[9,10]"]) == 0
+    steps = capsys.readouterr().out.split("\nnext\n")[1].splitlines()
+    assert len(steps) == 3 and not any(" analyze " in step for step in steps)
+
+
 def test_the_program_is_named_as_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "bin" / "mcrdist"
     script.parent.mkdir()
