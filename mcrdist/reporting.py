@@ -8,6 +8,7 @@ from pathlib import Path
 from mcrdist.analysis import write_comparison, write_report
 from mcrdist.config import ReportConfig
 from mcrdist.errors import InputError
+from mcrdist.store.characterized import require_volume
 from mcrdist.store.lock import check
 from mcrdist.store.run import FIGURES, REPORT, Run
 
@@ -27,6 +28,7 @@ def report(config: ReportConfig) -> Path:
     runs = [Run.open(name) for name in named(config.runs)]
     for run in runs:
         check(run.path)
+        require_volume(run)
     if len(runs) == 1:
         if config.path is not None:
             raise InputError(

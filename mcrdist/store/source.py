@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mcrdist.config.volumes import VolumeSourceConfig
 from mcrdist.errors import UNREADABLE, InputError
+from mcrdist.store.characterized import require_volume
 from mcrdist.store.metadata import long_unit
 from mcrdist.store.omezarr import is_zarr, read_image
 from mcrdist.store.run import Run
@@ -177,6 +178,7 @@ def open_source(config: VolumeSourceConfig) -> Source:
 def _of_run(config: VolumeSourceConfig) -> Source:
     assert config.run is not None
     run = Run.open(config.run)
+    require_volume(run)
     described = run.targets.get("phases", ()) if config.image == "field" else ()
     return _of_volume(run.volume, config, [int(label) for label in described])
 
