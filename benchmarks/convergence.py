@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from _micrographs import files
 from quality import NAMES, ROOT, judged, run
 
 #: What is tried, beside the default: a spectral start on the only level, four pairs of history.
@@ -54,9 +55,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("overrides", nargs="*", help="settings, key=value")
     arguments = parser.parse_args()
+    images = files(arguments.data, arguments.only)
     levels = (arguments.size // COARSEST).bit_length()
-    for name in arguments.only:
-        image = next(arguments.data.glob(f"{name}.*"))
+    for name, image in images.items():
         of = {"micrograph": name, "size": arguments.size}
         found = {}
         for variant in arguments.variants:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from _micrographs import files
 from quality import NAMES, ROOT, SMALL, judged, run
 
 WEIGHT, SIZES, FILTERS = (f"descriptors.patches.{key}" for key in ("weight", "sizes", "filters"))
@@ -44,9 +45,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.data.is_dir() and arguments.judge.is_file()):
         sys.exit(f"{arguments.data}, {arguments.judge}: expected micrographs and the judge; see --help")
+    images = files(arguments.data, arguments.only)
     common = ["optimizer.iterations=60", "runtime.threads=1", "run.report=false", *arguments.overrides]
-    for name in arguments.only:
-        image = next(arguments.data.glob(f"{name}.*"))
+    for name, image in images.items():
         periodic = ["target.periodic=true"] if name == SMALL else []
         for setting in arguments.settings:
             with tempfile.TemporaryDirectory() as temporary:

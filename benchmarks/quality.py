@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from _judge import ask
+from _micrographs import files
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("ceramics_resized", "copolymer_resized", "pymks_ms_256x256_1", "alloy_resized", "pymks_ms_64x64_1")
@@ -56,11 +57,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.data.is_dir() and arguments.judge.is_file()):
         sys.exit(f"{arguments.data}, {arguments.judge}: expected micrographs and the judge; see --help")
+    images = files(arguments.data, arguments.only)
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.keep or Path(temporary)
-        for name in arguments.only:
+        for name, image in images.items():
             small = name == SMALL
-            image = next(arguments.data.glob(f"{name}.*"))
             size = 64 if small else arguments.size
             overrides = [*arguments.overrides, *(["target.periodic=true"] * small)]
             summary = run(image, size, place / name, overrides)

@@ -16,6 +16,7 @@ import argparse
 import json
 from pathlib import Path
 
+from _micrographs import files
 from quality import NAMES, ROOT
 
 from mcrdist.descriptors.correlation import TwoPointCorrelation
@@ -38,8 +39,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=NAMES)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "micrographs")
     arguments = parser.parse_args()
-    for name in arguments.only:
-        image = read(next(arguments.data.glob(f"{name}.*"))).array
+    for name, path in files(arguments.data, arguments.only).items():
+        image = read(path).array
         phase = (image == image.max()).astype(float)
         s2 = TwoPointCorrelation(arguments.lags).describe(phase, arguments.periodic)
         found = nearest(dict.fromkeys(range(3), s2), arguments.size, ITERATIONS)

@@ -14,11 +14,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dry_run=()
 ranks=
 options=()
-while [[ ${1:-} == -* ]]; do
+# All that stands before "KEY=V1,V2,... reconstruct" is an option, of this script or of sbatch, where some are two words.
+while [[ $# -ge 2 && ! ($1 != -* && $1 == ?*=?* && $2 == reconstruct) ]]; do
     case $1 in
         --dry-run) dry_run=(--dry-run) ;;
         --local)
-            ranks=${2:-}
+            ranks=$2
             shift
             if [[ ! $ranks =~ ^[1-9][0-9]*$ ]]; then
                 echo "--local: expected the number of ranks, found '$ranks'; e.g. --local 2" >&2
@@ -29,12 +30,33 @@ while [[ ${1:-} == -* ]]; do
     esac
     shift
 done
-if [[ $# -lt 2 || $1 != ?*=?* || $2 != reconstruct ]]; then
+if [[ $# -lt 2 ]]; then
     echo "usage: ${0##*/} [--dry-run] [--local RANKS | sbatch options] KEY=V1,V2,... reconstruct key=value ... run.dir=DIR" >&2
     exit 2
 fi
 key=${1%%=*}
-IFS=, read -r -a values <<<"${1#*=}"
+# Commas separate values, but for those between brackets: micrograph.crop=[0,64,0,64] is one.
+values=()
+value=
+depth=0
+rest=${1#*=}
+while [[ -n $rest ]]; do
+    letter=${rest:0:1}
+    rest=${rest:1}
+    case $letter in
+        '[' | '(' | '{') depth=$((depth + 1)) ;;
+        ']' | ')' | '}') depth=$((depth - 1)) ;;
+    esac
+    if [[ $letter == , && $depth -le 0 ]]; then
+        values+=("$value")
+        value=
+    else
+        value+=$letter
+    fi
+done
+if [[ -n $value ]]; then
+    values+=("$value")
+fi
 shift
 dir=
 settings=()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,18 @@ STATISTICS = "s2_pymks"
 NEAREST = "nearest.json"
 
 
-def characterize(config: CharacterizeConfig) -> Path:
+def characterize(config: CharacterizeConfig, say: Callable[[str], None] = lambda text: None) -> Path:
     """Write ``targets.npz``, two-point statistics, ``nearest.json`` and a picture into the run directory; return it.
 
     ``nearest.json`` has, by phase, `errors` by axis and `bound` of `mcrdist.spectrum.Nearest`, on lags up to `lags`.
 
     Every rank may call this; the first does the work, and the others learn what came of it.
+
+    Parameters
+    ----------
+    config
+    say
+        Takes, on the first rank, a line a micrograph that tells how it was segmented.
 
     Raises
     ------
@@ -48,19 +54,23 @@ def characterize(config: CharacterizeConfig) -> Path:
         every rank.
     """
     with Comm.start("cpu") as comm:
-        return comm.first(lambda: _describe(config))
+        return comm.first(lambda: _describe(config, say))
 
 
-def _describe(config: CharacterizeConfig) -> Path:
+def _describe(config: CharacterizeConfig, say: Callable[[str], None]) -> Path:
     from mcrdist.analysis import targets_figure  # plotting libraries take a second to load
 
+    where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
+    if Path(where).expanduser().exists():
+        RunDirectory.claim(where)  # before the work; makes nothing, so that other mistakes leave no directory
     targets = load_targets(config.micrograph, config.target)
     shape = _shape(targets)
     seen = [shape[1:], *(image.shape for image in targets.images().values())]
     try_out(config.descriptors, seen, torch.float64)
     found = measure(targets, config.descriptors, ORTHOGONAL, shape).targets
-    where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
     run = RunDirectory.create(where, to_mapping(config), environment())
+    for line in targets.told():
+        say(line)
     write_atomically(run.targets, npz(targets.arrays(found)))
     s2 = {name: lay_out([target.values["s2"][0] for target in one]) for name, one in found.items()}
     for name, values in _shared(s2).items():

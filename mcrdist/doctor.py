@@ -17,14 +17,17 @@ from typing import Literal
 import psutil
 
 from mcrdist import __version__
+from mcrdist.errors import InputError
 
 PACKAGES = (
     "torch",
     "numpy",
     "scipy",
+    "numba",
     "zarr",
     "numcodecs",
     "hydra-core",
+    "pyyaml",
     "scikit-image",
     "tifffile",
     "pillow",
@@ -34,7 +37,14 @@ PACKAGES = (
     "tqdm",
     "psutil",
     "threadpoolctl",
+    "safetensors",
+    "platformdirs",
 )
+#: By extra of the package, what it brings, and what wants it.
+EXTRAS = {
+    "analysis": (("dask", "distributed", "edt", "taufactor"), "analyze"),
+    "export": (("h5py", "meshio"), "export to HDF5 and meshes"),
+}
 SELF_TEST = "mcrdist.parallel.selftest"
 SELF_TEST_SECONDS = 120
 
@@ -43,7 +53,8 @@ _GIB = 2**30
 _MEMORY_WARNING, _DISK_WARNING = 1 * _GIB, 1 * _GIB
 _FFT_WARNING = 20e-3  # seconds for 512x512 forward and back; a laptop of 2020 takes 3 ms
 
-Mark = Literal["ok", "warn", "fail"]
+#: "-": absent, and needed by a part of the program only.
+Mark = Literal["ok", "warn", "fail", "-"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ def examine() -> Iterator[Finding]:
     yield Finding("python", "ok", f"{platform.python_version()} ({sys.executable})")
     yield Finding("system", "ok", platform.platform())
     yield from _packages()
+    yield from _extras()
+    yield _guard("weights of VGG-19", _weights)
     yield _guard("processor", _processor)
     yield _guard("devices", _devices)
     yield _guard("memory", _memory)
@@ -96,6 +109,30 @@ def _packages() -> Iterator[Finding]:
             yield Finding(package, "ok", importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             yield Finding(package, "fail", f"not installed; pip install {package}")
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, (packages, purpose) in EXTRAS.items():
+        for package in packages:
+            try:
+                yield Finding(package, "ok", importlib.metadata.version(package))
+            except importlib.metadata.PackageNotFoundError:
+                remedy = f"pip install 'mcrdist[{extra}]'"
+                yield Finding(package, "-", f"not installed; for {purpose}: {remedy}")
+
+
+def _weights() -> Finding:
+    """Whether the network that Gram matrices need is where it is looked for."""
+    from mcrdist.weightfile import cached, load
+
+    name, path = "weights of VGG-19", cached()
+    if not path.is_file():
+        return Finding(name, "-", f"not there; for Gram matrices: mcrdist weights (80 MB, to {path})")
+    try:
+        load(None)
+    except InputError as error:
+        return Finding(name, "warn", str(error))
+    return Finding(name, "ok", str(path))
 
 
 def _processor() -> Finding:

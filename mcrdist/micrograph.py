@@ -6,6 +6,7 @@ Whatever is wrong with the image is an InputError of one line, naming the image.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,31 @@ class Micrograph:
     def fraction(self) -> float:
         """The area fraction of the phase."""
         return float(np.mean(self.labels == self.phase))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was made of the image, as plain data.
+
+        Its `source`; in `segmentation` the notes, none where it was segmented by an earlier run; the area `fractions`
+        of all phases by label; and which of them are `described`.
+        """
+        labels, counts = np.unique(self.labels, return_counts=True)
+        shares = {str(label): int(n) / self.labels.size for label, n in zip(labels, counts, strict=True)}
+        described = labels.tolist() if self.every_phase else [self.phase]
+        return {
+            "source": self.source,
+            "segmentation": list(self.notes),
+            "fractions": shares,
+            "described": described,
+        }
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """`Micrograph.facts` on one line, but for the source: a wrong threshold must be seen before hours go by."""
+    shares = ", ".join(f"phase {label} {share:.2%}" for label, share in facts["fractions"].items())
+    described = facts["described"]
+    which = "all" if len(described) > 1 else f"phase {described[0]}"
+    return "; ".join([*facts["segmentation"], shares, f"described: {which}"])
 
 
 def load(source: MicrographSource) -> Micrograph:

@@ -45,6 +45,11 @@ class Phases:
         """Variables of a voxel."""
         return max(1, len(self.labels) - 1)
 
+    @property
+    def highest(self) -> int:
+        """The largest label of a volume: one phase is 1 there and the rest 0, whatever it is in the micrograph."""
+        return 1 if self.variables == 1 else max(self.labels)
+
     def stack(self, variables: Sequence[Tensor]) -> Tensor:
         """The field of the optimiser: (planes, ny, nx) of one variable, else (planes, variables, ny, nx)."""
         assert len(variables) == self.variables

@@ -44,7 +44,9 @@ from mcrdist.workplace import Workplace
 _Result = TypeVar("_Result")
 
 
-def reconstruct(config: ReconstructConfig, abrupt: bool = False) -> Run:
+def reconstruct(
+    config: ReconstructConfig, abrupt: bool = False, say: Callable[[str], None] = lambda text: None
+) -> Run:
     """Make the volume that `config` describes; every rank calls this with the same configuration.
 
     Parameters
@@ -52,6 +54,8 @@ def reconstruct(config: ReconstructConfig, abrupt: bool = False) -> Run:
     config
     abrupt
         What a second Ctrl-C does, as for `Interrupt`.
+    say
+        Takes, on the first rank, a line a micrograph that tells how it was segmented.
 
     Returns
     -------
@@ -70,16 +74,21 @@ def reconstruct(config: ReconstructConfig, abrupt: bool = False) -> Run:
             config.runtime.device, config.runtime.timeout, shared_memory=config.runtime.shared_memory
         ) as comm,
     ):
-        return conduct(config, comm, interrupt)
+        return conduct(config, comm, interrupt, say)
 
 
-def conduct(config: ReconstructConfig, comm: Comm, interrupt: Interrupt) -> Run:
+def conduct(
+    config: ReconstructConfig,
+    comm: Comm,
+    interrupt: Interrupt,
+    say: Callable[[str], None] = lambda text: None,
+) -> Run:
     """As `reconstruct`, among ranks that have met already, until `interrupt` asks to stop."""
     workers = configure(config.runtime.threads, comm.local_size)
     try:
         with Workplace(config, comm) as place:
             if not place.finished:
-                _Conductor(config, comm, workers, interrupt, place).run()
+                _Conductor(config, comm, workers, interrupt, place, say).run()
         return Run.open(place.path)
     finally:
         workers.close()
@@ -101,9 +110,10 @@ class _Conductor:
         workers: Workers,
         interrupt: Interrupt,
         place: Workplace,
+        say: Callable[[str], None],
     ) -> None:
         self.config, self.comm, self.workers, self.interrupt = config, comm, workers, interrupt
-        self.place = place
+        self.place, self.say = place, say
         self.dtype = getattr(torch, config.runtime.dtype)
         self._measured: dict[Level, Measured] = {}
         self._lanes: int | None = None
@@ -141,6 +151,9 @@ class _Conductor:
             )
         arrays = targets.arrays(self._measure(grids[-1], targets).targets)
         found = self.place.prepare(lambda path: self._fill(path, targets, arrays, grids), arrays)
+        if self.comm.rank == 0:  # not before: what is refused is told in one line
+            for line in targets.told():
+                self.say(line)
         standing = None if found is None else found.numbers["standing"]
         self.comm.first(lambda: self.place.cut_metrics(standing and standing["metrics"]))
         with self._metrics() as writer:
@@ -205,7 +218,7 @@ class _Conductor:
             [grid.shape for grid in reversed(grids)],
             None if size is None else (size, size, size),
             unit,
-            labels=max(self.phases.labels) + 1,
+            labels=self.phases.highest + 1,
             channels=len(self.phases.labels),
         )
         run.write_summary({"status": "interrupted", "shape": list(config.volume.shape), "seed": config.seed})
@@ -277,7 +290,7 @@ class _Conductor:
                 keep(None, {"field": field[None]})
         assert slab is not None and outcome is not None
         self._write_phase(store, slab, outcome.rounded)
-        self._summarize(grid, outcome, done, recorder)
+        self._summarize(grid, outcome, done, recorder, targets)
         if recorder.interrupted:
             self.place.ask_for_another_turn()
         else:
@@ -380,7 +393,12 @@ class _Conductor:
         self.each(every)
 
     def _summarize(
-        self, grid: Grid, outcome: Outcome, done: list[dict[str, Any]], recorder: Recorder
+        self,
+        grid: Grid,
+        outcome: Outcome,
+        done: list[dict[str, Any]],
+        recorder: Recorder,
+        targets: Targets,
     ) -> None:
         """Write summary.json."""
         summary = {
@@ -392,6 +410,7 @@ class _Conductor:
             "threads": self.workers.count,
             "seconds": recorder.seconds,
             "memory": recorder.peak_memory,
+            "micrographs": targets.facts(),
             "levels": done,
         } | describe(grid, outcome, self.comm)
         self.comm.first(lambda: RunDirectory(self.place.path).write_summary(summary))

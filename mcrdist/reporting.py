@@ -1,22 +1,23 @@
-"""The conductor of reports: which runs are meant, and whether one is described or several are compared."""
+"""The conductor of reports: which runs are meant, and whether one is described, a sweep, or several are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcrdist.analysis import write_comparison, write_report
+from mcrdist.analysis import write_comparison, write_report, write_sweep_report
 from mcrdist.config import ReportConfig
 from mcrdist.errors import InputError
+from mcrdist.store.characterized import require_volume
 from mcrdist.store.lock import check
-from mcrdist.store.run import FIGURES, REPORT, Run
+from mcrdist.store.run import FIGURES, REPORT, SWEEP, Run
 
 #: The name of a comparison that was given none.
 COMPARISON = "comparison.html"
 
 
 def report(config: ReportConfig) -> Path:
-    """Write the report of a run, or a comparison of several; return the page.
+    """Write the report of a run or of a sweep, or a comparison of several runs; return the page.
 
     Raises
     ------
@@ -24,21 +25,43 @@ def report(config: ReportConfig) -> Path:
         One is no run directory, is being written or (of several) not finished; or the page of a comparison is there
         already.
     """
-    runs = [Run.open(name) for name in named(config.runs)]
+    names = named(config.runs)
+    if len(names) == 1 and (Path(names[0]).expanduser() / SWEEP).is_file():
+        return _of_sweep(Path(names[0]).expanduser().absolute(), config)
+    runs = [Run.open(name) for name in names]
     for run in runs:
         check(run.path)
+        require_volume(run)
     if len(runs) == 1:
-        if config.path is not None:
-            raise InputError(
-                f"output.path: expected nothing (null) with one run, whose report lies in it, found {config.path}; "
-                "name several runs to compare them"
-            )
+        _check_no_path(config, "one run")
         return write_report(runs[0].path, config.figures)
     path = runs[0].path.parent / COMPARISON if config.path is None else Path(config.path)
     path = path.expanduser().absolute()
     if path.exists():
         raise InputError(f"output.path: expected a new file, found {path}; choose another or move it away")
     return write_comparison(runs, path, config.figures)
+
+
+def _of_sweep(path: Path, config: ReportConfig) -> Path:
+    """Make the report of a sweep again, from what its runs have come to since."""
+    _check_no_path(config, "a sweep")
+    if config.figures is not None:
+        raise InputError(
+            f"report.figures: expected nothing (null) with the sweep {path}, found {config.figures}; name one of its "
+            f"runs, or several to compare them"
+        )
+    for one in sorted(path.iterdir()):
+        if one.is_dir():
+            check(one)
+    return write_sweep_report(path)
+
+
+def _check_no_path(config: ReportConfig, what: str) -> None:
+    if config.path is not None:
+        raise InputError(
+            f"output.path: expected nothing (null) with {what}, whose report lies in it, found {config.path}; "
+            "name several runs to compare them"
+        )
 
 
 def named(runs: str | Sequence[str]) -> list[str]:

@@ -53,6 +53,21 @@ def test_speed_of_ranks(root: Path) -> None:
     assert last["ranks"] == 2 and last["alone"] == 1.0 and all(last[way] > 0.0 for way in ways)
 
 
+@pytest.mark.parametrize("name", ["convergence", "quality", "patches", "realizable"])
+def test_a_micrograph_that_is_not_there_is_told_in_one_line(root: Path, tmp_path: Path, name: str) -> None:
+    np.save(tmp_path / "stripes.npy", np.indices((16, 16))[0] % 2)
+    command = [f"benchmarks/{name}.py", "--data", str(tmp_path), "--only", "stripes", "strypes"]
+    if name != "realizable":
+        command += ["--judge", str(root / "benchmarks" / f"{name}.py")]  # a file, which is not called
+    done = subprocess.run(
+        [sys.executable, *command], cwd=root, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == (
+        f"--only strypes: expected the name of a micrograph in {tmp_path}, which has stripes\n"
+    )
+
+
 def test_what_no_volume_can_reach(root: Path, tmp_path: Path) -> None:
     """A checkerboard's planes are those of one in space; stripes run along an axis that two other planes share."""
     cells = np.indices((16, 16)) // 4

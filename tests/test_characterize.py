@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,22 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def characterized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is left of a structure: to be copied, or left as it was."""
+    path = tmp_path_factory.mktemp("characterized") / "look"
+    return mcrdist.characterize(micrograph="synthetic:discs", run={"dir": path})
+
+
 def test_from_the_command_line(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
     labels = synthetic.micrograph("elongated", (96, 128))
     Image.fromarray(labels * 255).save("sem.png")
     settings = ["micrograph.path=sem.png", "micrograph.pixel_size=0.5", "run.dir=look", "target.lags=20"]
     assert main(["characterize", *settings]) == 0
     out, err = capfd.readouterr()
-    where, near = out.splitlines()
+    image, where, near = out.splitlines()
+    shares = f"phase 0 {(labels == 0).mean():.2%}, phase 1 {(labels == 1).mean():.2%}"
+    assert image == f"image   sem.png  (labels 0, 1 for the values 0, 255; {shares}; described: phase 1)"
     assert where == f"targets {directory / 'look'}"
     assert near.startswith("nearest periodic volume, lags up to 16: E(s2) ")
     assert err == ""
@@ -86,10 +97,59 @@ def test_a_directory_in_use_and_a_window_too_wide(directory: Path, capfd: pytest
     assert not (directory / "new").exists()
 
 
+def test_a_directory_in_use_is_told_before_the_work(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "look").mkdir()
+    (directory / "look" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(
+        importlib.import_module("mcrdist.characterize"), "load_targets", None
+    )  # is not called
+    assert main(["characterize", "micrograph.path=synthetic:discs", "run.dir=look"]) == 2
+    assert "expected a new or empty directory" in capfd.readouterr().err
+
+
+def test_an_empty_directory_will_do(directory: Path) -> None:
+    (directory / "look").mkdir()
+    assert main(["characterize", "micrograph.path=synthetic:discs", "run.dir=look"]) == 0
+
+
 def test_a_directory_is_found_where_none_is_given(directory: Path) -> None:
     path = mcrdist.characterize(micrograph="synthetic:discs")
     assert path.parent == directory / "runs"
     assert (path / "targets.png").is_file()
+
+
+@pytest.mark.parametrize("flaw", [None, "targets.npz", "nearest.json", "s2_pymks.npy", "targets.png"])
+def test_what_it_leaves_can_be_verified(
+    flaw: str | None, directory: Path, characterized: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look = directory / "look"
+    shutil.copytree(characterized, look)
+    if flaw is not None:
+        content = (look / flaw).read_bytes()
+        (look / flaw).write_bytes(content[: len(content) // 2])
+    assert main(["verify", "run.dir=look"]) == (0 if flaw is None else 1)
+    *told, last = capsys.readouterr().out.splitlines()
+    good = "all good" if flaw is None else "1 broken"
+    use = "targets only, for reconstruct target.path=look/targets.npz"
+    assert last == f"verify  {look}  ({use}; 6 files read; {good})"
+    assert [line.split(":")[0] for line in told] == ([] if flaw is None else [str(look / flaw)])
+
+
+@pytest.mark.parametrize("command", ["export format=vti", "view", "analyze", "report"])
+def test_what_it_leaves_is_no_run_with_a_volume(
+    command: str, characterized: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(characterized.iterdir())
+    assert main([*command.split(), f"run.dir={characterized}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert (
+        f"has targets only; make a volume of them: mcrdist reconstruct target.path={characterized}/targets.npz"
+        in err
+    )
+    assert sorted(characterized.iterdir()) == before
 
 
 OWN = """

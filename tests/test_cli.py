@@ -50,7 +50,7 @@ def conducted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     }
     result = types.SimpleNamespace(path=Path("out"), report=Path("out/report.html"), summary=summary)
 
-    def conduct(config: Any, abrupt: bool = False) -> Any:
+    def conduct(config: Any, abrupt: bool = False, say: Any = None) -> Any:
         configs.append(config)
         return result
 
@@ -190,6 +190,20 @@ def test_only_the_first_rank_speaks(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("reconstruct", "characterize")])
+def test_what_is_one_processs_work_is_refused_to_several(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would do all of it, into the same files."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([verb, "--help"]) == 0
+    capsys.readouterr()
+    assert main([verb]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert f"{verb}: expected one process, found 2 (WORLD_SIZE)" in err
+
+
 def test_reconstruct_closes_with_paths_and_errors(
     conducted: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,7 +243,7 @@ def test_what_escapes_the_conductor(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def conduct(config: Any, abrupt: bool) -> Any:
+    def conduct(config: Any, **options: Any) -> Any:
         raise raised
 
     monkeypatch.setattr(sys.modules["mcrdist.reconstruct"], "reconstruct", conduct)
@@ -242,7 +256,7 @@ def test_what_escapes_the_conductor(
 def test_faults_of_the_program_keep_their_traceback(
     conducted: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def conduct(config: Any, abrupt: bool) -> Any:
+    def conduct(config: Any, **options: Any) -> Any:
         raise RuntimeError("ours")
 
     monkeypatch.setattr(sys.modules["mcrdist.reconstruct"], "reconstruct", conduct)
@@ -269,6 +283,16 @@ def test_advice_can_be_typed_as_it_stands(
         assert yaml.safe_load(capsys.readouterr().out)["run"]["dir"] in ("with a blank", ["with a blank"])
         verbs.append(verb)
     assert verbs == ["view", "analyze", "report", "export"]
+
+
+def test_a_plane_is_sent_to_nobody_who_would_refuse_it(
+    conducted: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = sys.modules["mcrdist.reconstruct"].result.summary  # type: ignore[attr-defined]
+    monkeypatch.setitem(summary, "shape", [1, 9, 10])
+    assert main(["reconstruct", "micrograph.path=a.png", "volume.shape=[9,10]"]) == 0
+    steps = capsys.readouterr().out.split("\nnext\n")[1].splitlines()
+    assert len(steps) == 3 and not any(" analyze " in step for step in steps)
 
 
 def test_the_program_is_named_as_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

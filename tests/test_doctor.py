@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import subprocess
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from matrix import random_weights
+from safetensors.torch import save_file
 
 from mcrdist.__main__ import main
 from mcrdist.commands import compose
@@ -33,8 +38,36 @@ def test_a_machine_in_order(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         "two processes",
     ):
         assert name in names
-    assert all(line.split()[0] in ("ok", "warn") for line in lines[:-2])
+    assert all(line.split()[0] in ("ok", "warn", "-") for line in lines[:-2])
     assert lines[-1].startswith("ready to use")
+
+
+def test_all_that_the_package_asks_for_is_looked_for(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[<>=\[]", one)[0] for one in project["dependencies"]}
+    assert needed <= set(doctor.PACKAGES) and set(doctor.PACKAGES) - needed == {"numcodecs"}  # zarr brings it
+    for extra, (packages, _) in doctor.EXTRAS.items():
+        asked = {re.split(r"[<>=\[]", one)[0] for one in project["optional-dependencies"][extra]}
+        brought = {"distributed"} if extra == "analysis" else set()  # as an extra of dask
+        assert set(packages) == asked | brought
+
+
+def test_what_a_part_of_the_program_wants(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Absent, it is no fault; and the remedy is a command."""
+    monkeypatch.setattr(doctor, "EXTRAS", {"export": (("h5py", "no-such-package"), "export")})
+    there, absent = doctor._extras()
+    assert there.mark == "ok" and there.detail[0].isdigit()
+    assert absent == Finding(
+        "no-such-package", "-", "not installed; for export: pip install 'mcrdist[export]'"
+    )
+    monkeypatch.setenv("MCRDIST_CACHE", str(tmp_path))
+    found = doctor._weights()
+    assert found.mark == "-" and "for Gram matrices: mcrdist weights" in found.detail
+    (tmp_path / "vgg19.safetensors").write_bytes(b"half of it")
+    found = doctor._weights()
+    assert found.mark == "warn" and "run mcrdist weights" in found.detail
+    save_file(random_weights(), tmp_path / "vgg19.safetensors")
+    assert doctor._weights() == Finding("weights of VGG-19", "ok", str(tmp_path / "vgg19.safetensors"))
 
 
 def test_what_is_broken_is_named_and_the_rest_still_shown(

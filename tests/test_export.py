@@ -17,8 +17,10 @@ from fake_run import build, build_phases, smooth_field
 
 import mcrdist
 from mcrdist.config import FORMATS, VolumeSourceConfig
+from mcrdist.config.micrograph import UNITS
 from mcrdist.errors import InputError
 from mcrdist.export.surface import Welder, pieces
+from mcrdist.imagefile import MICROMETRES
 from mcrdist.store import Run, source
 from mcrdist.store.source import open_source
 
@@ -68,6 +70,16 @@ def test_large_or_wide_labels_become_ome_tiff(tmp_path: Path) -> None:
     again = open_source(VolumeSourceConfig(path=str(path)))
     assert again.voxel_size == pytest.approx((3e-3, 2e-3, 1e-3)) and again.unit == "micrometer"
     assert np.array_equal(again.read(0, 4), labels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])  # ImageJ's, OME-TIFF
+@pytest.mark.parametrize("unit", UNITS)
+def test_tiff_in_any_unit(unit: str, dtype: type, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 6), dtype))
+    volume = {"path": tmp_path / "a.npy", "voxel_size": [3, 2, 1], "unit": unit}
+    (path,) = mcrdist.export(volume=volume, format="tiff")
+    again = open_source(VolumeSourceConfig(path=str(path)))
+    assert again.voxel_size == pytest.approx([n * MICROMETRES[unit] for n in (3, 2, 1)])
 
 
 @pytest.mark.usefixtures("small_slabs")
@@ -152,7 +164,10 @@ def test_surfaces_do_not_depend_on_the_slabs(run: Run) -> None:
 
 def test_meshes(run: Run, tmp_path: Path) -> None:
     meshio = pytest.importorskip("meshio")
-    mesh = meshio.read(exported(run, "abaqus", tmp_path))
+    path = exported(run, "abaqus", tmp_path)
+    elements = [line for line in path.read_text().splitlines() if line.upper().startswith("*ELEMENT")]
+    assert elements == ["*ELEMENT, TYPE=C3D8"]
+    mesh = meshio.read(path)
     (block,) = mesh.cells
     assert block.type == "hexahedron" and len(block.data) == run.phase.size
     for label in (0, 1):
@@ -171,19 +186,54 @@ def test_meshes(run: Run, tmp_path: Path) -> None:
         assert len(np.unique(mesh.cells[0].data)) == len(mesh.points)
         data = mesh.cell_data["material" if form == "vtu" else "gmsh:physical"][0]
         assert set(data) == {1 if form == "vtu" else 2}
+        assert form == "vtu" or {k: v.tolist() for k, v in mesh.field_data.items()} == {"phase 1": [2, 3]}
 
 
 def test_levels_and_phases_of_a_run(tmp_path: Path) -> None:
     run = build(tmp_path / "large", (16, 80, 72), width=(2, 2, 2), lags=5, levels=1, micrograph=32)
     small = open_source(VolumeSourceConfig(run=str(run.path), level=1))
-    assert small.shape == (8, 40, 36) and small.voxel_size == (0.5, 0.5, 0.5) and small.name == "phase-1"
+    assert (
+        small.shape == (8, 40, 36) and small.voxel_size == (0.5, 0.5, 0.5) and small.name == "level-1-phase"
+    )
     with pytest.raises(InputError, match=r"volume.level: expected an integer of at most 1"):
         open_source(VolumeSourceConfig(run=str(run.path), level=2))
     three = build_phases(tmp_path / "three")
     share = open_source(VolumeSourceConfig(run=str(three.path), image="field", phase=2))
     assert np.array_equal(share.read(3, 9), (three.phase[3:9] == 2).astype(np.float32))
-    with pytest.raises(InputError, match=r"volume.phase: expected an integer of at most 2, found 3"):
+    with pytest.raises(InputError, match=r"volume.phase: expected one of the phases of .*0, 1, 2, found 3"):
         open_source(VolumeSourceConfig(run=str(three.path), image="field", phase=3))
+
+
+def test_a_field_is_the_share_of_the_phase_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+    def share(of: Run, phase: int | None) -> Any:
+        return open_source(VolumeSourceConfig(run=str(of.path), image="field", phase=phase)).read(3, 9)
+
+    for phase, wanted in ((None, run.field), (1, run.field), (0, 1 - run.field)):
+        assert np.array_equal(share(run, phase), wanted[3:9])
+    with pytest.raises(InputError, match=r"volume.phase: expected one of the phases of .*0, 1, found 2"):
+        share(run, 2)
+    odd = build_phases(tmp_path / "odd")
+    targets = dict(odd.targets)
+    np.savez(
+        odd.path / "targets.npz", **targets | {"phases": np.array([0, 3, 7])}
+    )  # labels of three channels
+    for phase, channel in ((0, 0), (3, 1), (7, 2), (None, 2)):
+        assert np.array_equal(share(odd, phase), (odd.phase[3:9] == channel).astype(np.float32))
+
+
+@pytest.mark.parametrize("form", ["stl", "ply"])
+def test_surfaces_of_a_field_enclose_the_phase(run: Run, form: str, tmp_path: Path) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    volumes = []
+    for phase in (0, 1):
+        (tmp_path / str(phase)).mkdir()
+        path = exported(run, form, tmp_path / str(phase), image="field", phase=phase)
+        volumes.append(trimesh.load(path, process=form == "stl").volume / 0.25**3)
+    assert volumes == pytest.approx([(run.phase == phase).sum() for phase in (0, 1)], rel=0.06)
+    np.save(tmp_path / "field.npy", run.field)  # a file of such numbers is taken for one
+    volume = {"path": tmp_path / "field.npy", "phase": 0, "voxel_size": 0.25, "unit": "um"}
+    (path,) = mcrdist.export(volume=volume, format=form)
+    assert path.read_bytes() == (tmp_path / "0" / f"a.{form}").read_bytes()
 
 
 def test_other_volumes(run: Run, tmp_path: Path) -> None:
@@ -331,6 +381,18 @@ def test_nothing_is_overwritten_and_nothing_is_left(run: Run, tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_exports_of_several_phases_lie_side_by_side(tmp_path: Path) -> None:
+    run = build_phases(tmp_path / "three")
+    for phase, name in ((1, "phase-1.stl"), (2, "phase-2.stl"), (None, "phase.stl")):
+        (path,) = mcrdist.export(run={"dir": run.path}, format="stl", volume={"phase": phase})
+        assert path == run.path / "export" / name
+    raw, meaning = mcrdist.export(run={"dir": run.path}, format="raw", volume={"image": "field", "phase": 2})
+    assert raw.name == "field-2.raw" and json.loads(meaning.read_text())["content"] == "field-2"
+    np.save(tmp_path / "ct.npy", run.phase)
+    (path,) = mcrdist.export(volume={"path": tmp_path / "ct.npy", "phase": 2}, format="stl")
+    assert path == tmp_path / "ct-2.stl"
+
+
 def test_an_interrupted_run_is_not_exported(tmp_path: Path) -> None:
     run = build(tmp_path / "run", (16, 16, 16), width=(1, 1, 1), lags=5, levels=1, micrograph=24)
     zarr.open_array(run.path / "volume.zarr/phase/0", mode="r+")[8:] = 255
@@ -352,6 +414,14 @@ WRONG = [
     (
         {"volume": {"path": "cube.npy"}, "output": {"path": "a.vtk"}},
         "output.path: expected a name that ends in .tif",
+    ),
+    (
+        {"volume": {"path": "cube.npy", "phase": 1}},
+        r"volume.phase: expected nothing \(null\) with format=tiff, .*, found 1; .*=stl, ply, abaqus, vtu or gmsh",
+    ),
+    (
+        {"volume": {"path": "cube.npy"}, "output": {"smoothing": 3}},
+        r"output.smoothing: expected its default \(0.6\) with format=tiff, .* found 3; .* format=stl or ply",
     ),
 ]
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from memory import resident
 import mcrdist.reconstruct
 from mcrdist.parallel import shared
 from mcrdist.parallel.comm import Comm
+from mcrdist.parallel.slab import partition
 from mcrdist.parallel.threads import configure
 from mcrdist.sizing import footprint
 from mcrdist.sizing.footprint import Work
@@ -187,6 +189,58 @@ def test_fewest_ranks() -> None:
     needed = footprint.fewest_ranks(work, alone - 2 * footprint.MIB)
     assert needed is not None and needed > 1
     assert footprint.fewest_ranks(work, footprint.LIBRARIES) is None
+
+
+@given(
+    shape=st.tuples(*[st.integers(8, 90)] * 3),
+    lanes=st.sampled_from([None, 1, 3]),
+    threads=st.integers(1, 4),
+    phases=st.sampled_from([1, 3]),
+    optimizer=st.sampled_from(["lbfgsb", "adam"]),
+    start=st.sampled_from(["spectral", "noise", "file"]),
+    flags=st.tuples(*[st.booleans()] * 3),
+    share=st.floats(0.0, 1.1),
+)
+def test_fewest_ranks_is_what_trying_all_of_them_finds(
+    shape: tuple[int, int, int],
+    lanes: int | None,
+    threads: int,
+    phases: int,
+    optimizer: str,
+    start: str,
+    flags: tuple[bool, bool, bool],
+    share: float,
+) -> None:
+    cuda, shared_, diagonals = flags
+    work = Work(
+        shape, threads=threads, lanes=lanes, phases=phases, optimizer=optimizer, start=start, cuda=cuda,
+        shared=shared_, diagonals=diagonals, report=False, libraries=0,
+    )  # fmt: skip
+    sizes = [footprint.peak(replace(work, ranks=ranks))[1] for ranks in range(1, shape[0] + 1)]
+    assert sizes[1:] == sorted(sizes[1:], reverse=True)
+    room = min(sizes) - 1 + round(share * (max(sizes) - min(sizes) + 1))
+    wanted = next((ranks for ranks, size in enumerate(sizes, 1) if size <= room), None)
+    assert footprint.fewest_ranks(work, room) == wanted
+
+
+def test_a_plan_of_a_huge_volume_does_not_try_all_numbers_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Work] = []
+    peak = footprint.peak
+    monkeypatch.setattr(footprint, "peak", lambda work: tried.append(work) or peak(work))
+    assert footprint.fewest_ranks(Work((8192,) * 3), 32 * 2**30) is not None
+    assert len(tried) < 20
+
+
+@given(n=st.integers(1, 500), ranks=st.integers(1, 500))
+def test_the_first_rank_has_most(n: int, ranks: int) -> None:
+    pieces = [stop - start for start, stop in partition(n, ranks)]
+    assert footprint.largest(n, ranks) == pieces[0] == max(pieces)
+
+
+@pytest.mark.parametrize("diagonals", [False, True])
+def test_what_all_send_is_what_each_sends(diagonals: bool) -> None:
+    work = Work((17, 11, 13), ranks=5, phases=3, diagonals=diagonals)
+    assert footprint.sent(work) == sum(footprint.sent(work, rank) for rank in range(5))
 
 
 def test_half_a_history_where_memory_counts() -> None:

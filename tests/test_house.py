@@ -74,6 +74,15 @@ def test_versions_agree() -> None:
     assert f"## {mcrdist.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_the_memory_of_the_largest_preset_is_what_was_measured() -> None:
+    preset = (ROOT / "conf" / "experiment" / "fig10.yaml").read_text(encoding="utf-8")
+    told = re.search(r"Some ([\d.]+) GB", preset)
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").split("\n## Fig. 10")[1]
+    measured = re.search(r"^\| 512³ \|.* ([\d.]+) GB \|$", results, flags=re.MULTILINE)
+    assert told is not None and measured is not None
+    assert abs(float(told[1]) / float(measured[1]) - 1) < 0.1
+
+
 def test_modules_are_short() -> None:
     lengths = sorted(
         len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.glob("mcrdist/**/*.py")

@@ -205,6 +205,22 @@ def test_sweep_submits_a_job_a_value() -> None:
     ]
 
 
+def test_sweep_leaves_lists_whole() -> None:
+    shown = run(
+        "sweep.sh",
+        *("--dry-run", "micrograph.crop=[0,64,0,64],[64,128,0,64],null", "reconstruct", "run.dir=out"),
+    )
+    assert shown.returncode == 0, shown.stderr
+    crops = [shlex.split(line)[-2] for line in shown.stdout.splitlines()]
+    assert crops == [f"micrograph.crop={crop}" for crop in ("[0,64,0,64]", "[64,128,0,64]", "null")]
+
+
+def test_sweep_hands_options_of_two_words_on() -> None:
+    shown = run("sweep.sh", *("-N", "2", "--dry-run", "-t", "8:00", "seed=0", "reconstruct", "run.dir=out"))
+    assert shown.returncode == 0, shown.stderr
+    assert shlex.split(shown.stdout)[:6] == ["sbatch", "-N", "2", "-t", "8:00", str(LAUNCH / "slurm.sbatch")]
+
+
 def test_sweep_on_one_machine() -> None:
     shown = run("sweep.sh", "--dry-run", "--local", "2", "seed=3,4", "reconstruct", "run.dir=out")
     assert shown.returncode == 0, shown.stderr
@@ -241,6 +257,20 @@ def test_dask_runs_a_program_on_its_workers(cluster: dict[str, str], tmp_path: P
     done = run("dask.sbatch", sys.executable, str(look), **cluster, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "2 3" in done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_it_can_be_called_as_it_is(script: str) -> None:
+    """As README says, with no shell named: what it would do is seen before it is submitted."""
+    arguments = {
+        "torchrun_local.sh": ["2", "reconstruct"],
+        "slurm.sbatch": ["reconstruct", "run.dir=out"],
+        "sweep.sh": ["seed=0,1", "reconstruct", "run.dir=out"],
+        "dask.sbatch": ["python", "mine.py"],
+    }
+    command = [str(LAUNCH / script), "--dry-run", *arguments[script]]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0 and shown.stdout, shown.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

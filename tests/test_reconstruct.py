@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from ranks import own_environment
 
 import mcrdist
 from mcrdist import synthetic
+from mcrdist.__main__ import main
 from mcrdist.config import from_mapping
 from mcrdist.directions import AXES
 from mcrdist.store.run import Run
@@ -282,6 +284,43 @@ def test_three_real_micrographs(micrographs_dir: Path, tmp_path: Path) -> None:
     assert max(z, y) < 1.35 * min(z, y), (z, y, x)
 
 
+def test_how_the_micrographs_were_segmented_is_told_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong threshold must be seen before hours go by; and later in the summary."""
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 40, IMAGE.shape)
+    np.save("grey.npy", (150 * IMAGE + noise).astype(np.uint8))
+    np.save("labels.npy", 1 - IMAGE)
+    given = ["micrograph.path=labels.npy", "micrograph.z.path=grey.npy", "micrograph.z.phase=0"]
+    more = ["volume.size=16", "method=gaussian", "run.dir=out", "run.report=false"]
+    assert main(["reconstruct", *given, *more]) == 0
+    out = capsys.readouterr().out.splitlines()
+    first, second = mcrdist.open("out").summary["micrographs"]
+    assert first["source"] == "grey.npy" and first["axes"] == ["z"] and first["described"] == [0]
+    assert first["segmentation"][0].startswith("Otsu threshold ")
+    assert first["fractions"] == {"0": float((IMAGE == 0).mean()), "1": float((IMAGE == 1).mean())}
+    zero, one = (f"{first['fractions'][k]:.2%}" for k in "01")
+    how = first["segmentation"][0]
+    assert out[:2] == [
+        f"image   grey.npy  (normal to z; {how}; phase 0 {zero}, phase 1 {one}; described: phase 0)",
+        f"image   labels.npy  (normal to y, x; labels as they are; phase 0 {one}, phase 1 {zero}; described: phase 1)",
+    ]
+    assert second["source"] == "labels.npy" and second["axes"] == ["y", "x"]
+    assert out[2].startswith("volume  ")
+
+
+def test_every_phase_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    from mcrdist.reconstruct import reconstruct
+
+    mapping = settings(tmp_path / "run", micrograph=three_phases(), method="gaussian")
+    run = reconstruct(from_mapping(mapping), say=told.append)
+    (line,) = told
+    assert f"phase 2 {(three_phases() == 2).mean():.2%}" in line and line.endswith("; described: all)")
+    assert run.summary["micrographs"][0]["described"] == [0, 1, 2]
+
+
 # -------------------------------------------------------------------------------------------- interruption
 
 
@@ -388,3 +427,19 @@ def test_three_phases_have_their_fractions(initial: str, threshold: str | float,
         told = done.summary["phases"][str(label)]
         assert told["volume_fraction"]["rounded"] == pytest.approx(found)
         assert told["errors"]["rounded"]["z"]["s2"] < 0.35
+
+
+@pytest.mark.parametrize("phase", [0, 2])
+def test_one_phase_against_the_rest_is_one_in_the_volume(phase: int, tmp_path: Path) -> None:
+    """Whatever it is in the micrograph; reports, viewers and other programs see labels 0 and 1."""
+    image = three_phases()
+    more = {"micrograph": {"image": image, "phase": phase}, "output": {"threshold": "exact"}}
+    done = conduct(settings(tmp_path / "run", **more))
+    assert done.volume.labels == 2
+    shown = done.volume.attributes("phase")["ome"]["omero"]["channels"][0]["window"]
+    assert (shown["min"], shown["max"]) == (0.0, 1.0)
+    assert set(np.unique(done.phase)) == {0, 1}
+    assert float(done.phase.mean()) == pytest.approx(float((image == phase).mean()), abs=1e-3)
+    (stack,) = mcrdist.export(run={"dir": done.path}, format="tiff")
+    with tifffile.TiffFile(stack) as tiff:
+        assert tiff.imagej_metadata is not None and tiff.imagej_metadata["max"] == 1.0

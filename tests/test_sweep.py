@@ -240,6 +240,24 @@ def test_what_the_report_says(ensemble: Path) -> None:
     assert not re.search(r"<(script|img|link)[^>]+(src|href)=.(https?:)?//", page)
 
 
+def test_the_report_of_a_sweep_can_be_made_again(
+    ensemble: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ensemble.parent)
+    (ensemble / "report.html").unlink()
+    where = f"run.dir={ensemble.name}"
+    assert main(["report", where]) == 0
+    assert capsys.readouterr().out == f"report  {ensemble / 'report.html'}\n"
+    assert "Sweep of 4 runs" in (ensemble / "report.html").read_text(encoding="utf-8")
+    for setting, said in (
+        ("output.path=a.html", "output.path: expected nothing (null) with a sweep"),
+        ("report.figures=pdf", "report.figures: expected nothing (null) with the sweep"),
+    ):
+        assert main(["report", where, setting]) == 2
+        told = capsys.readouterr().err
+        assert said in told and told.count("\n") == 1
+
+
 def test_sweeps_of_several_phases_have_all_of_them(tmp_path: Path) -> None:
     runs = [build_phases(tmp_path / f"seed={k}") for k in range(2)]
     entries = [{"dir": run.path.name, "values": {"seed": str(k)}, "seed": k} for k, run in enumerate(runs)]

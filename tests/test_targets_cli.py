@@ -49,7 +49,7 @@ def test_several_micrographs_and_their_targets_elsewhere(directory: Path) -> Non
     here, printed = summary(directory, "here", "micrograph.path=[a.npy,b.npy]")
     assert set(here["spread"]) == set("zyx")
     assert all(0.0 < value < 0.5 for value in here["spread"]["z"].values())
-    heading, s2 = printed.splitlines()[2:4]
+    heading, s2 = printed.split("\n\n")[1].splitlines()[:2]
     assert "[of the micrographs]" in heading
     assert f"[{here['spread']['z']['s2']:.2%}]" in s2
     (directory / "elsewhere").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 
 from mcrdist.commands.terminal import say
@@ -21,6 +22,7 @@ VERBS = {
     "doctor": "check versions, devices, memory, disk, and two processes talking to each other",
 }
 CONFIGURED = tuple(verb for verb in VERBS if verb != "doctor")  # verbs with a conf/VERB.yaml
+TOGETHER = ("reconstruct", "characterize")  # verbs that several processes may be started for
 MULTIRUN = ("-m", "--multirun")  # options of reconstruct: a run for every combination of values
 
 _EXAMPLES = {
@@ -97,6 +99,17 @@ def help_for(verb: str) -> str:
     return f"{text}{groups}\n\nsettings:\n\n{settings}"
 
 
+def _check_alone(verb: str) -> None:
+    """Refuse to do the same work several times over, in each process that a launcher has started."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if verb not in TOGETHER and processes != "1":
+        more = "; on several machines: launch/dask.sbatch" if verb == "analyze" else ""
+        raise InputError(
+            f"{verb}: expected one process, found {processes} (WORLD_SIZE), each of which would do all of it; start "
+            f"it without torchrun or srun{more}"
+        )
+
+
 def run_verb(verb: str, arguments: Sequence[str]) -> int:
     """Run one command with its overrides and options."""
     options = [argument for argument in arguments if argument.startswith("-")]
@@ -122,5 +135,6 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
 
         say(as_yaml(verb, overrides))
         return 0
+    _check_alone(verb)
     status: int = importlib.import_module(f"mcrdist.commands.{verb}").run(overrides)
     return status

@@ -15,6 +15,6 @@ def run(overrides: Sequence[str]) -> int:
         config = characterize_from_mapping(compose("characterize", overrides))
     from mcrdist.characterize import characterize, in_words
 
-    path = characterize(config)
+    path = characterize(config, say)
     say("\n".join([f"targets {path}", *in_words(path)]))
     return 0

@@ -26,7 +26,7 @@ def run(overrides: Sequence[str]) -> int:
 
     if config.resume and config.run.dir and _finished(Path(config.run.dir)):
         say(f"the run in {config.run.dir} is complete: nothing is left to do\n")
-    result = reconstruct(config, abrupt=True)
+    result = reconstruct(config, abrupt=True, say=say)
     say(closing(result))
     if result.summary["status"] == "interrupted":
         return INTERRUPTED
@@ -76,6 +76,8 @@ def further(result: Run) -> str:
         "report": (" report.figures=pdf", "its figures as files, for a paper"),
         "export": (" format=vti", "for ParaView and others; more formats: export --help"),
     }
+    if result.summary["shape"][0] == 1:
+        del steps["analyze"]  # measures volumes, no single plane
     commands = [f"{program()} {verb} run.dir={where}{more}" for verb, (more, _) in steps.items()]
     width = max(map(len, commands)) + 2
     return "next\n" + "\n".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mcrdist.commands.compose import compose
-from mcrdist.commands.terminal import say
+from mcrdist.commands.terminal import relative, say
 from mcrdist.config import verify_from_mapping
 
 BROKEN = 1
@@ -19,7 +19,11 @@ def run(overrides: Sequence[str]) -> int:
     found = verify(path)
     for problem in found.problems:
         say(problem)
-    state = "complete" if found.finished else "not finished"
     good = f"{len(found.problems)} broken" if found.problems else "all good"
-    say(f"verify  {path}  ({state}; {found.files} files and {found.chunks} chunks read; {good})")
+    if found.targets_only:
+        use = f"for reconstruct target.path={relative(path / 'targets.npz')}"
+        say(f"verify  {path}  (targets only, {use}; {found.files} files read; {good})")
+    else:
+        state = "complete" if found.finished else "not finished"
+        say(f"verify  {path}  ({state}; {found.files} files and {found.chunks} chunks read; {good})")
     return BROKEN if found.problems else 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from mcrdist.config import ExportConfig
 from mcrdist.errors import InputError
 from mcrdist.export import arrays, dream3d, mesh, polygons, tiff, vti
-from mcrdist.export.destination import fresh
+from mcrdist.export.destination import fresh, title
 from mcrdist.store.source import Source, open_source
 
 #: In the run directory, where exports belong.
@@ -31,11 +31,15 @@ class Format:
         Of the first file; the first of them is the default.
     companions : tuple of str
         Suffixes of the files beside it.
+    phase, smoothing : bool
+        Whether it makes something of ``volume.phase`` where the voxels are labels, and of ``output.smoothing``.
     """
 
     write: Callable[[Source, Sequence[Path], Sequence[Path], ExportConfig], None]
     suffixes: tuple[str, ...]
     companions: tuple[str, ...] = ()
+    phase: bool = False
+    smoothing: bool = False
 
 
 _FORMATS = {
@@ -44,11 +48,11 @@ _FORMATS = {
     "raw": Format(arrays.write_raw, (".raw",), (".json",)),
     "vti": Format(vti.write, (".vti",)),
     "hdf5": Format(dream3d.write, (".dream3d", ".h5", ".hdf5"), (".xdmf",)),
-    "stl": Format(polygons.write_stl, (".stl",)),
-    "ply": Format(polygons.write_ply, (".ply",)),
-    "abaqus": Format(mesh.write, (".inp",)),
-    "vtu": Format(mesh.write, (".vtu",)),
-    "gmsh": Format(mesh.write, (".msh",)),
+    "stl": Format(polygons.write_stl, (".stl",), phase=True, smoothing=True),
+    "ply": Format(polygons.write_ply, (".ply",), phase=True, smoothing=True),
+    "abaqus": Format(mesh.write, (".inp",), phase=True),
+    "vtu": Format(mesh.write, (".vtu",), phase=True),
+    "gmsh": Format(mesh.write, (".msh",), phase=True),
 }
 
 
@@ -63,9 +67,10 @@ def export(config: ExportConfig) -> list[Path]:
     Raises
     ------
     InputError
-        No such volume, a file of that name is there already, the disk is full, or the format wants a library
-        that is not installed. No part of a file is left.
+        No such volume, a setting that the format makes nothing of, a file of that name is there already, the disk is
+        full, or the format wants a library that is not installed. No part of a file is left.
     """
+    _check(config)
     source = open_source(config.volume)
     paths = _paths(source, config)
     with fresh(paths) as parts:
@@ -73,9 +78,30 @@ def export(config: ExportConfig) -> list[Path]:
     return paths
 
 
+def _check(config: ExportConfig) -> None:
+    """Refuse what a format would pass over in silence."""
+    form, volume = _FORMATS[config.format], config.volume
+    if volume.phase is not None and volume.image == "phase" and not form.phase:
+        raise InputError(
+            f"volume.phase: expected nothing (null) with format={config.format}, which has the labels of all phases, "
+            f"found {volume.phase}; leave it out, or take format={_with('phase')}"
+        )
+    if config.smoothing != ExportConfig.smoothing and not form.smoothing:
+        raise InputError(
+            f"output.smoothing: expected its default ({ExportConfig.smoothing}) with format={config.format}, which has "
+            f"the voxels as they are, found {config.smoothing:g}; leave it out, or take format={_with('smoothing')}"
+        )
+
+
+def _with(setting: str) -> str:
+    *names, last = (name for name, form in _FORMATS.items() if getattr(form, setting))
+    return f"{', '.join(names)} or {last}"
+
+
 def _paths(source: Source, config: ExportConfig) -> list[Path]:
     """The file that was asked for, or one beside the volume, and its companions."""
     form = _FORMATS[config.format]
+    name = title(source, config.volume.phase) + form.suffixes[0]
     if config.path is not None:
         path = Path(config.path).expanduser().absolute()
         if path.suffix.lower() not in form.suffixes:
@@ -84,7 +110,7 @@ def _paths(source: Source, config: ExportConfig) -> list[Path]:
                 f"found {config.path}"
             )
     elif config.volume.run is not None:
-        path = Path(config.volume.run).expanduser().absolute() / DIRECTORY / (source.name + form.suffixes[0])
+        path = Path(config.volume.run).expanduser().absolute() / DIRECTORY / name
     else:
-        path = source.path.absolute().parent / (source.name + form.suffixes[0])
+        path = source.path.absolute().parent / name
     return [path, *(path.with_suffix(suffix) for suffix in form.companions)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mcrdist.config import ExportConfig
+from mcrdist.export.destination import title
 from mcrdist.store.source import Source
 
 
@@ -37,6 +38,6 @@ def write_raw(source: Source, parts: Sequence[Path], paths: Sequence[Path], conf
         "header_bytes": 0,
         "voxel_size": list(source.voxel_size),
         "unit": source.unit or "voxel",
-        "content": source.name,
+        "content": title(source, config.volume.phase),
     }
     parts[1].write_text(json.dumps(meaning, indent=2) + "\n", encoding="utf-8")

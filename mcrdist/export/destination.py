@@ -9,8 +9,14 @@ from pathlib import Path
 
 from mcrdist.errors import InputError
 from mcrdist.store.place import writing
+from mcrdist.store.source import Source
 
 KEY = "output.path"
+
+
+def title(source: Source, phase: int | None) -> str:
+    """What an export is of: "phase", "field", a file's name; "phase-2" of one phase, whose exports lie side by side."""
+    return source.name if phase is None else f"{source.name}-{phase}"
 
 
 @contextmanager

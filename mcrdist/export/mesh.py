@@ -16,12 +16,16 @@ from mcrdist.store.source import Source
 
 #: Memory that a voxel takes while meshio writes it, measured, with some room.
 _BYTES = 450
+#: In Abaqus: the linear brick, fully integrated.
+_ELEMENT = "C3D8"
+#: Dimensions of what a physical group of Gmsh is made of.
+_SOLID = 3
 #: (z, y, x) of the eight corners, in the order of VTK and Abaqus: counterclockwise below, then above.
 _CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0))
 
 
 def write(source: Source, parts: Sequence[Path], paths: Sequence[Path], config: ExportConfig) -> None:
-    """Write an element a voxel, all phases or one, with a set of elements for each ("PHASE1")."""
+    """Write an element a voxel, all phases or one, with a set of elements for each ("PHASE1", in Gmsh "phase 1")."""
     meshio = library("meshio", f"format={config.format}", "export")
     if source.dtype.kind == "f":
         raise InputError(
@@ -40,13 +44,18 @@ def write(source: Source, parts: Sequence[Path], paths: Sequence[Path], config: 
     lengths = (points * np.array(source.voxel_size))[:, ::-1]
     material = of.astype(np.int32)
     data = {"material": [material]}
-    if config.format == "gmsh":  # physical groups count from 1
+    names = {}
+    if config.format == "gmsh":  # physical groups count from 1, so their names tell the phases
         data = {"gmsh:physical": [material + 1], "gmsh:geometrical": [material + 1]}
-    mesh = meshio.Mesh(lengths, [("hexahedron", cells)], cell_data=data)
+        names = {f"phase {label}": np.array([label + 1, _SOLID]) for label in np.unique(material)}
+    mesh = meshio.Mesh(lengths, [("hexahedron", cells)], cell_data=data, field_data=names)
+    options = {}
     if config.format == "abaqus":
         mesh.cell_data, mesh.cell_sets = {}, sets
+        # Of the elements with eight corners, meshio would take the hybrid one with reduced integration.
+        mesh.cells[0].type, options = _ELEMENT, {"translate_cell_names": False}
     form = "gmsh22" if config.format == "gmsh" else config.format  # a tag of its own for every element
-    meshio.write(parts[0], mesh, file_format=form)
+    meshio.write(parts[0], mesh, file_format=form, **options)
 
 
 def _affordable(source: Source, config: ExportConfig) -> None:

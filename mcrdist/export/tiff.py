@@ -28,7 +28,7 @@ def write(source: Source, parts: Sequence[Path], paths: Sequence[Path], config: 
     z, y, x = source.voxel_size
     options: dict[str, Any] = {"shape": source.shape, "dtype": source.dtype, "photometric": "minisblack"}
     if imagej:
-        unit = short_unit(source.unit).replace("µ", "u") if source.unit else "pixel"
+        unit = _in_ascii(source.unit)
         options |= {"resolution": (1 / x, 1 / y), "metadata": {"axes": "ZYX", "spacing": z, "unit": unit}}
         options["metadata"] |= _contrast(source)
     else:
@@ -43,6 +43,14 @@ def write(source: Source, parts: Sequence[Path], paths: Sequence[Path], config: 
         )
     with tifffile.TiffWriter(parts[0], imagej=imagej, ome=not imagej, bigtiff=not imagej) as tiff:
         tiff.write(_planes(source), **options)
+
+
+def _in_ascii(unit: str | None) -> str:
+    """A unit as ImageJ's description can have it, which knows no other letters."""
+    if unit is None:
+        return "pixel"
+    short = short_unit(unit).replace("µ", "u")
+    return short if short.isascii() else unit
 
 
 def _planes(source: Source) -> Iterator[NDArray[Any]]:

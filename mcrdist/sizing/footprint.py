@@ -7,6 +7,7 @@ rank that holds most (the first), in bytes; v stands for the voxels of its slab.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
@@ -46,6 +47,11 @@ def history_itemsize(itemsize: int, wanted: str | None, voxels: int) -> int:
     if itemsize != 4 or wanted == "float32":
         return itemsize
     return 2 if wanted == "bfloat16" or voxels > HALF_HISTORY else itemsize
+
+
+def largest(n: int, ranks: int) -> int:
+    """Items of the first rank, which has most of `n` (see `partition`)."""
+    return -(-n // ranks)
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Work:
     @property
     def slab(self) -> int:
         """v, voxels of the largest slab."""
-        return len(range(*partition(self.shape[0], self.ranks)[0])) * self.shape[1] * self.shape[2]
+        return largest(self.shape[0], self.ranks) * self.shape[1] * self.shape[2]
 
     @property
     def variables(self) -> int:
@@ -166,7 +172,7 @@ def start(work: Work) -> list[Buffer]:
         return [Buffer("field", "start.py", held * work.variables)]
     if work.start == "file":
         return [Buffer("field and what was read", "initial.py", 3 * held * work.phases)]
-    rows = len(range(*partition(ny, work.ranks)[0]))
+    rows = largest(ny, work.ranks)
     planes, modes = v // (ny * nx), (nx // 2 + 1) * 2 * work.itemsize
     found = [
         Buffer("white noise, then the field", "gaussian.gaussian_field", held),
@@ -248,7 +254,7 @@ def _transposes(work: Work) -> int:
     """Six times the slices of a round: those here, the next ones packed and arriving, and as many of gradients."""
     most = 0
     for axis in (1, 2):
-        own = len(range(*partition(work.shape[axis], work.ranks)[0]))
+        own = largest(work.shape[axis], work.ranks)
         slice_ = prod(work.shape) // work.shape[axis]
         most = max(most, min(own, LANES * work.together) * slice_)
     return 6 * most * work.itemsize * work.phases
@@ -320,11 +326,20 @@ def peak(work: Work) -> tuple[str, int]:
 
 
 def fewest_ranks(work: Work, room: int) -> int | None:
-    """The smallest number of ranks of which each holds at most `room` bytes; None: not even a plane each."""
-    for ranks in range(1, work.shape[0] + 1):
-        if peak(replace(work, ranks=ranks))[1] <= room:
-            return ranks
-    return None
+    """The smallest number of ranks of which each holds at most `room` bytes; None: not even a plane each.
+
+    From two ranks on, more of them hold no more each, so that bisection finds it; a single one sends nothing, and may
+    hold less than each of two.
+    """
+
+    def enough(ranks: int) -> bool:
+        return peak(replace(work, ranks=ranks))[1] <= room
+
+    if enough(1):
+        return 1
+    several = range(2, work.shape[0] + 1)
+    found = bisect_left(several, True, key=enough)
+    return several[found] if found < len(several) else None
 
 
 def sent(work: Work, rank: int | None = None) -> int:
@@ -333,17 +348,16 @@ def sent(work: Work, rank: int | None = None) -> int:
     Slices normal to y and to x are brought together once, and their gradients brought home once: for equal
     slabs 4 V (P − 1)/P values in all.
     """
-    if rank is None:
-        return sum(sent(work, one) for one in range(work.ranks))
     if work.shape[0] == 1:
         return 0
+    ranks = range(work.ranks) if rank is None else [rank]
     per_axis = []
     planes = [len(range(*piece)) for piece in partition(work.shape[0], work.ranks)]
     for axis in (1, 2):
         own = [len(range(*piece)) for piece in partition(work.shape[axis], work.ranks)]
         row = prod(work.shape) // work.shape[0] // work.shape[axis]
-        away = planes[rank] * (sum(own) - own[rank]) * row  # slices of others
-        home = (sum(planes) - planes[rank]) * own[rank] * row  # gradients of others
+        away = sum(planes[r] * (work.shape[axis] - own[r]) for r in ranks) * row  # slices of others
+        home = sum((work.shape[0] - planes[r]) * own[r] for r in ranks) * row  # gradients of others
         per_axis.append(away + home)
     diagonal = 2 * per_axis[0] + 4 * per_axis[1] if work.diagonals else 0
     return (sum(per_axis) + diagonal) * work.itemsize * work.phases

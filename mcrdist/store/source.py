@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mcrdist.config.volumes import VolumeSourceConfig
 from mcrdist.errors import UNREADABLE, InputError
+from mcrdist.store.characterized import require_volume
 from mcrdist.store.metadata import long_unit
 from mcrdist.store.omezarr import is_zarr, read_image
 from mcrdist.store.run import Run
@@ -31,7 +32,7 @@ class Source:
     path : Path
         Where it was found.
     name : str
-        What files made from it are called: "phase", "field", or the name of its file.
+        What files made from it are called: "phase", "level-1-field", or the name of its file.
     array
         Has `shape` (nz, ny, nx) and `dtype`, and gives a NumPy array when it is sliced.
     depth : int
@@ -117,6 +118,17 @@ class Source:
             yield start, self.read(start, min(start + step, self.shape[0]))
 
 
+class _Rest:
+    """What a share (z, y, x) leaves over of every voxel, as an array."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, selection: Any) -> Any:
+        return 1 - self._array[selection]
+
+
 class _Channel:
     """One channel of an array (c, z, y, x), as an array (z, y, x)."""
 
@@ -154,6 +166,8 @@ def open_source(config: VolumeSourceConfig) -> Source:
         There is none, it is not one volume, or it has no such level, phase or image.
     """
     source = _of_run(config) if config.run is not None else _of_path(config)
+    if not source.ours and source.dtype.kind == "f":  # whatever it is, it stands for the share of phase 1
+        source = replace(source, array=_share(source.array, config.phase))
     if config.box is not None:
         source = replace(source, array=_Box(source.array, *config.box), ours=False, labels=0)
     if config.voxel_size is not None:
@@ -164,10 +178,13 @@ def open_source(config: VolumeSourceConfig) -> Source:
 def _of_run(config: VolumeSourceConfig) -> Source:
     assert config.run is not None
     run = Run.open(config.run)
-    return _of_volume(run.volume, config)
+    require_volume(run)
+    described = run.targets.get("phases", ()) if config.image == "field" else ()
+    return _of_volume(run.volume, config, [int(label) for label in described])
 
 
-def _of_volume(volume: Volume, config: VolumeSourceConfig) -> Source:
+def _of_volume(volume: Volume, config: VolumeSourceConfig, described: Sequence[int] = ()) -> Source:
+    """The labels or the field of a volume of ours; `described` are the phases of the field's channels, if known."""
     count = volume.levels(config.image)
     if config.level >= count:
         raise InputError(
@@ -175,19 +192,33 @@ def _of_volume(volume: Volume, config: VolumeSourceConfig) -> Source:
             f"{config.image}), found {config.level}"
         )
     array = volume.phase(config.level) if config.image == "phase" else volume.field(config.level)
-    if len(array.shape) == 4:
-        channel = 1 if config.phase is None else config.phase
-        if channel >= array.shape[0]:
-            raise InputError(
-                f"volume.phase: expected an integer of at most {array.shape[0] - 1}, found {channel}"
-            )
-        array = _Channel(array, channel)
+    if config.image == "field":
+        array = _share(array, config.phase, described)
     fine = volume.shape
     # A pyramid halves; a multigrid's levels need not, so that sizes follow from the shapes there.
     factors = [2.0**config.level] * 3 if config.image == "phase" else np.divide(fine, array.shape)
-    name = config.image if config.level == 0 else f"{config.image}-{config.level}"
+    name = config.image if config.level == 0 else f"level-{config.level}-{config.image}"
     z, y, x = (float(h * f) for h, f in zip(volume.voxel_size, factors, strict=True))
     return Source(volume.path, name, array, volume.depth, (z, y, x), volume.unit, True, volume.labels)
+
+
+def _share(field: Any, phase: int | None, described: Sequence[int] = ()) -> Any:
+    """The share of a phase, by default 1, in the voxels of a field, as an array (z, y, x).
+
+    Of one phase against the rest the field is the share of phase 1, and the rest is phase 0.
+    """
+    several = len(field.shape) == 4
+    known: Sequence[int] = range(2)
+    if several:  # a file alone does not tell the labels of its channels: nearly always these
+        known = described if len(described) == field.shape[0] else range(field.shape[0])
+    if phase is None:
+        phase = 1 if 1 in known else known[-1]
+    if phase not in known:
+        listed = ", ".join(map(str, known))
+        raise InputError(f"volume.phase: expected one of the phases of the field, {listed}, found {phase}")
+    if several:
+        return _Channel(field, list(known).index(phase))
+    return field if phase == 1 else _Rest(field)
 
 
 def _of_path(config: VolumeSourceConfig) -> Source:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mcrdist.errors import InputError
-from mcrdist.store import checksums
+from mcrdist.store import characterized, checksums
 from mcrdist.store.generation import Damaged, Generation, Generations
 from mcrdist.store.run import CONFIG, METRICS, Run
 from mcrdist.store.volume import MISSING, Volume
@@ -22,24 +22,30 @@ _ZSTANDARD = bytes.fromhex("28b52ffd")
 
 @dataclass
 class Findings:
-    """What was found: problems, a line each, how much was read, and whether the run is finished."""
+    """What was found: problems, a line each, how much was read, and whether the run is finished, or none at all."""
 
     problems: list[str] = field(default_factory=list)
     files: int = 0
     chunks: int = 0
     finished: bool = False
+    targets_only: bool = False
 
 
 def verify(path: Path) -> Findings:
     """Read a run directory: checksums of all files, every chunk and its checksum, the OME metadata, checkpoints.
+
+    Of a characterisation, which has none of these, all files.
 
     Raises
     ------
     InputError
         `path` is no run directory.
     """
-    Run.open(path)
     found = Findings()
+    if characterized.targets_only(Run.open(path)):
+        found.targets_only = True
+        found.problems, found.files = characterized.damages(path)
+        return found
     try:
         found.problems += checksums.damages(path)
         found.finished = checksums.is_finished(path)

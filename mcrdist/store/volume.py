@@ -114,7 +114,7 @@ class VolumeWriter:
         depth
             Planes of a z-block.
         labels
-            One more than the largest label, for the viewers' contrast.
+            One more than the largest label of the volume (not of the micrographs), for the viewers' contrast.
         channels
             Of the field: one, or one a phase.
 

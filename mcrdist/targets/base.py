@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from mcrdist.descriptors.base import Descriptor, Floats
 from mcrdist.descriptors.joint import JointDescriptor
-from mcrdist.directions import Direction
+from mcrdist.directions import AXES, Direction
 from mcrdist.gaussian import Wish
+from mcrdist.micrograph import in_words
 
 Shape = tuple[int, int, int]
 #: Descriptors small enough to be kept for every slice, and compared there by the report.
@@ -154,6 +155,18 @@ class Targets(ABC):
     @abstractmethod
     def origin(self) -> dict[str, NDArray[Any]]:
         """The sources as arrays, from which :func:`mcrdist.targets.files.rebuild` makes them again."""
+
+    def facts(self) -> list[dict[str, Any]]:
+        """What was made of each image, as `Micrograph.facts`, with the `axes` that its planes are normal to."""
+        return []
+
+    def told(self) -> list[str]:
+        """The same for people, a line an image."""
+        lines = []
+        for facts in self.facts():
+            where = "" if len(facts["axes"]) == len(AXES) else f"normal to {', '.join(facts['axes'])}; "
+            lines.append(f"image   {facts['source']}  ({where}{in_words(facts)})")
+        return lines
 
     @property
     def pixel_size(self) -> tuple[float, str] | None:

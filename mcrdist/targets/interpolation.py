@@ -133,6 +133,9 @@ class Interpolation(Targets):
     def sizes(self) -> list[tuple[float, str, str]]:
         return [size for one in self.ends for size in one.sizes()]
 
+    def facts(self) -> list[dict[str, Any]]:
+        return [found for one in self.ends for found in one.facts()]
+
     def origin(self) -> dict[str, NDArray[Any]]:
         """The sources of the ends below ``from/`` and ``to/``, and the way between them."""
         arrays: dict[str, NDArray[Any]] = {"t": np.array(self.way), "along": np.array(self.along or "")}

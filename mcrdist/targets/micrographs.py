@@ -159,6 +159,12 @@ class MicrographTargets(Targets):
             if one.pixel_size is not None and one.unit is not None
         ]
 
+    def facts(self) -> list[dict[str, Any]]:
+        return [
+            one.facts | {"axes": [axis for axis in AXES if any(one is m for m in self.micrographs[axis])]}
+            for one in _distinct(self.micrographs)
+        ]
+
     def origin(self) -> dict[str, NDArray[Any]]:
         """``AXIS/micrograph``, ``AXIS/phase``, …; further ones of a direction as ``AXIS/image2/micrograph``, …"""
         arrays: dict[str, NDArray[Any]] = {}
