@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from mcrdist.errors import UNREADABLE, InputError
+from mcrdist.npzfile import load_npz
 from mcrdist.store.checksums import CHECKSUMS
-from mcrdist.store.run import TARGETS, VOLUME, Run, load_npz
+from mcrdist.store.run import TARGETS, VOLUME, Run
 
 
 def targets_only(run: Run) -> bool:
