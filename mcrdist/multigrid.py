@@ -128,8 +128,8 @@ def _along(field: Tensor, axis: int, n: int) -> Tensor:
     shape[axis] = n
     result = None
     for cell, weight in zip(cells.T, weights.T, strict=True):
-        part = field.index_select(axis, torch.as_tensor(cell))
-        part *= torch.as_tensor(weight, dtype=field.dtype).view(shape)
+        part = field.index_select(axis, torch.as_tensor(cell, device=field.device))
+        part *= torch.as_tensor(weight, dtype=field.dtype, device=field.device).view(shape)
         result = part if result is None else result.add_(part)
     assert result is not None
     return result

@@ -132,7 +132,7 @@ class Start:
     def _along(self, axis: int, values: NDArray[np.float64]) -> Tensor:
         """Values of the planes normal to an axis, for this rank's part of a field."""
         own = values[self.slab.start : self.slab.stop] if axis == 0 else values
-        return torch.as_tensor(own).view([-1 if i == axis else 1 for i in range(3)])
+        return torch.as_tensor(own, device=self.comm.device).view([-1 if i == axis else 1 for i in range(3)])
 
 
 def _mean_fraction(wishes: Mapping[str, Wish]) -> float:

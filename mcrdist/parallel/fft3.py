@@ -61,8 +61,11 @@ class SlabFFT:
             local[z] = scipy.fft.rfft2(real[z])
 
         slab.workers.map(forward, range(slab.planes))
-        # Complex numbers travel as pairs of real ones, which every backend knows.
-        pairs = torch.view_as_real(torch.from_numpy(local)).to(comm.device)
+        # Complex numbers travel as pairs of real ones, which every backend knows, from the device of the ranks. Alone
+        # they stay where they are.
+        pairs = torch.view_as_real(torch.from_numpy(local))
+        if comm.size > 1:
+            pairs = pairs.to(comm.device)
         cuts, shape = slab.owners[1], pairs.shape
         part = slab.whole(slab.gather(pairs, 1, cuts).wait(), 1, cuts, shape).cpu()
         del pairs
