@@ -133,3 +133,8 @@ def test_alive_in_a_browser(name: str, request: pytest.FixtureRequest) -> None:
     assert page.marks.get("data-ready") == "yes"
     assert "data-errors" not in page.marks and not page.console
     assert page.marks.get("data-surface") == ("drawn" if name == "run" else None)
+
+
+def test_a_plane_is_not_sent_to_the_analysis_of_volumes(run: Run, plane: Run) -> None:
+    assert "mcrdist analyze" in text(run)
+    assert "mcrdist analyze" not in text(plane)

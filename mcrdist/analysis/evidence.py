@@ -56,7 +56,8 @@ def judge(
     found = [*got, *good, *use]
     tone, headline = verdict.headline(found, matched)
     baseline = summary.get("method") == "gaussian"
-    use.insert(0, verdict.usable(found, baseline, analysis is not None, run.path.name))
+    measured = analysis is not None or (volume is not None and volume.shape[0] == 1)  # a plane cannot be
+    use.insert(0, verdict.usable(found, baseline, measured, run.path.name))
     answers = (
         Answer("What did I get?", got),
         Answer("How good is it?", good),
