@@ -147,26 +147,6 @@ TABLES = {
             Column("E(S₂) by least squares", "nearest", "{:.2%}"),
         ],
     ),
-    "evaluation": Table(
-        ("size", "lags", "threads"),
-        [
-            Column("volume", "size", "{}³"),
-            Column("threads", "threads"),
-            Column("evaluation", "evaluation_seconds", "{:.3g} s"),
-            Column("its Fourier transforms alone", "fft_seconds", "{:.3g} s"),
-            Column("ratio", "ratio", "{:.2f}"),
-        ],
-    ),
-    "descriptors": Table(
-        ("descriptor", "size", "threads"),
-        [
-            Column("beside S₂, V and φ", "descriptor"),
-            Column("volume", "size", "{}³"),
-            Column("threads", "threads"),
-            Column("evaluation", "seconds", "{:.3g} s"),
-            Column("times that of S₂, V and φ", "ratio", "{:.2g}"),
-        ],
-    ),
     "analysis": Table(
         ("size", "workers"),
         [
