@@ -56,8 +56,9 @@ def judge(
     found = [*got, *good, *use]
     tone, headline = verdict.headline(found, matched)
     baseline = summary.get("method") == "gaussian"
-    measured = analysis is not None or (volume is not None and volume.shape[0] == 1)  # a plane cannot be
-    use.insert(0, verdict.usable(found, baseline, measured, run.path.name))
+    # Nor can a plane be analysed.
+    analysed = analysis is not None or (volume is not None and volume.shape[0] == 1)
+    use.insert(0, verdict.usable(found, baseline, analysed, run.path.name))
     answers = (
         Answer("What did I get?", got),
         Answer("How good is it?", good),
