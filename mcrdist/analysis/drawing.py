@@ -88,12 +88,18 @@ class Picture:
 
     def __init__(self, figure: Figure, name: str) -> None:
         self.figure, self.name = figure, name
+        self._files: dict[str, bytes] = {}  # by ending: a page and a file want the same, and it takes a second
 
     def __str__(self) -> str:
         return "data:image/svg+xml;base64," + base64.b64encode(self.content("svg")).decode()
 
     def content(self, ending: str) -> bytes:
         """The figure as a file of one of `FORMATS`; the same figure makes the same bytes."""
+        if ending not in self._files:
+            self._files[ending] = self._drawn(ending)
+        return self._files[ending]
+
+    def _drawn(self, ending: str) -> bytes:
         buffer = io.BytesIO()
         known = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}[ending]
         with style():
