@@ -78,6 +78,7 @@ def sweep(*overrides: str, **settings: Any) -> list[Run]:
 
     Takes what :func:`reconstruct` takes; `overrides` may have several values, as on the command line with ``-m``.
     Beside the run directories, ``run.dir`` has ``sweep.json`` and ``report.html`` with the scatter of the ensemble.
+    With ``resume=True``, and the values or without them, the sweep in ``run.dir`` goes on.
 
     Returns
     -------

@@ -24,8 +24,8 @@ _FREE = (
 )
 
 
-def read(stored: Mapping[str, Any], path: Path) -> ReconstructConfig:
-    """What the run in `path` has stored as its settings; those that did not exist when it began are as usual.
+def read(stored: Mapping[str, Any], file: Path) -> ReconstructConfig:
+    """What a run has stored in a file as its settings; those that did not exist when it began are as usual.
 
     Raises
     ------
@@ -36,8 +36,8 @@ def read(stored: Mapping[str, Any], path: Path) -> ReconstructConfig:
         return from_mapping(stored)
     except InputError as error:
         raise InputError(
-            f"run.dir: expected the settings of a run in {path / 'config.yaml'}, found others ({error}); choose "
-            "another run.dir"
+            f"run.dir: expected the settings of a run in {file}, found others ({error}); choose another "
+            "run.dir"
         ) from None
 
 

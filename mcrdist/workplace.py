@@ -59,23 +59,20 @@ class Workplace:
     def __init__(self, config: ReconstructConfig, comm: Comm) -> None:
         self._comm = comm
         self._lock: Lock | None = None
-        # Of several machines, those whose ranks did not fail themselves do not count it.
-        restarted = comm.any(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
-        self.path, self.begun, self.finished = comm.first(lambda: self._find(config, restarted))
+        again = restarted(comm)
+        self.path, self.begun, self.finished = comm.first(lambda: self._find(config, again))
         self.resuming = self.begun is not None
         comm.board = self.path
         self.checkpoints = Checkpoints(self.path, comm)
 
-    def _find(
-        self, config: ReconstructConfig, restarted: bool
-    ) -> tuple[Path, ReconstructConfig | None, bool]:
+    def _find(self, config: ReconstructConfig, again: bool) -> tuple[Path, ReconstructConfig | None, bool]:
         where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
         path = Path(where).expanduser().absolute()
-        if not (config.resume or restarted) or not (path / CONFIG).is_file():
+        if not (config.resume or again) or not (path / CONFIG).is_file():
             return path, None, False
         # Before the lock: what is not this run's stays as it is. torchrun's restarts know its directory's name alone.
         checksums.require(path, CONFIG)
-        found = begun.read(Run.open(path).config, path)
+        found = begun.read(Run.open(path).config, path / CONFIG)
         begun.check(path, found, begun.as_begun(config, found), "give the same, or choose another run.dir")
         with writing(path):
             self._lock = Lock(path)
@@ -160,6 +157,11 @@ class Workplace:
     ) -> None:
         if self._lock is not None:
             self._lock.release()
+
+
+def restarted(comm: Comm) -> bool:
+    """Whether torchrun has started the ranks again. Where none of a machine failed, they do not count it themselves."""
+    return comm.any(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
 
 
 def _check_targets(path: Path, known: Mapping[str, NDArray[Any]], measured: Mapping[str, Any]) -> None:

@@ -128,9 +128,9 @@ def test_what_a_budget_chose_is_not_what_was_given() -> None:
 def test_a_setting_that_the_run_did_not_know_is_as_usual() -> None:
     stored = to_mapping(from_mapping({"micrograph": {"path": "a.png"}, "volume": {"size": 12}}))
     del stored["descriptors"]["s3"]["every"]
-    assert from_mapping(together(Path("run"), stored, {})).descriptors.s3.every == 1
+    assert from_mapping(together(Path("run"), stored, {}, Path("run/config.yaml"))).descriptors.s3.every == 1
     with pytest.raises(InputError, match=r"^descriptors\.s3\.every: .*1 there and 2 here"):
-        together(Path("run"), stored, {"descriptors": {"s3": {"every": 2}}})
+        together(Path("run"), stored, {"descriptors": {"s3": {"every": 2}}}, Path("run/config.yaml"))
 
 
 def test_another_micrograph_is_refused(cut: Path, tmp_path: Path) -> None:

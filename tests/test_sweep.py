@@ -22,12 +22,15 @@ from mcrdist.analysis.ensemble import Member, Spread, correlation, largest, sett
 from mcrdist.analysis.material import phases
 from mcrdist.commands.multirun import jobs
 from mcrdist.errors import InputError
-from mcrdist.store import Run
+from mcrdist.store import Run, sweepfile
+from mcrdist.store.sweepfile import Planned
 from mcrdist.sweep import directory_names
 
 IMAGE = (np.random.default_rng(0).random((24, 24)) > 0.6).astype(np.uint8)
 SMALL: dict[str, Any] = {"volume": {"size": 8}, "optimizer": {"iterations": 2}, "runtime": {"threads": 1}}
 BASE = ["micrograph.path=a.png", "volume.size=8"]
+#: A sweep.json that names a place which is no part of the sweep.
+OUTSIDE = '{"runs": [{"dir": "../a", "values": {}, "settings": {"seed": 0}, "summary": {}}]}'
 
 # ------------------------------------------------------------------------------------------ which runs there are
 
@@ -75,7 +78,8 @@ def test_values_arrive_in_the_configurations() -> None:
         (["seed=0,1", "seed=2,3", "-m"], "seed: expected the values of a sweep once"),
         (["runtime.timeout=1,2", "-m"], "expected one value for all runs"),
         (["runtime.shared_memory=true,false", "-m"], "expected one value for all runs"),
-        (["resume=false,true", "-m"], "resume: expected false with several runs"),
+        (["resume=false,true", "-m"], "expected one value for all runs"),
+        (["seed=0,1", "resume=true", "-m"], "expected the directory of the sweep to go on with"),
         (["run.dir=choice(a,b)", "-m"], "expected one value for all runs"),
         (["volume.size=16,4", "-m"], "volume.size: expected an integer of at least 8"),
         (["seed=0,", "-m"], "cannot be read"),
@@ -147,7 +151,8 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     quick = ["optimizer.iterations=1", "runtime.threads=1", "seed=range(0,2)", "-m"]
     assert main(["reconstruct", *settings_, *quick]) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[0] == "seed=0"
+    assert "seed=0" in out.splitlines()
+    assert out.count("labels as they are") == 1  # how it was segmented: once, and not once a run
     assert out.splitlines()[-1] == f"sweep   {tmp_path}/out/report.html  (2 of 2 runs)"
     assert main(["reconstruct", *settings_, *quick]) == 2
     assert "expected a new or empty directory for the sweep" in capsys.readouterr().err
@@ -161,8 +166,8 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_an_interrupt_ends_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mcrdist.sweep import conduct
 
-    def interrupted(config: Any, comm: Any, interrupt: Any) -> Run:
-        run: Run = conduct(config, comm, interrupt)
+    def interrupted(config: Any, comm: Any, interrupt: Any, say: Any) -> Run:
+        run: Run = conduct(config, comm, interrupt, say)
         interrupt.requested = True
         return run
 
@@ -193,15 +198,16 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Path:
             errors["s2"] *= 1 + number
         (run.path / "summary.json").write_text(json.dumps(summary))
         values = {"seed": str(number % 2), "micrograph.path": ("a.png", "<script>b.png")[number // 2]}
-        entries.append({"dir": run.path.name, "values": values, "seed": number % 2, "summary": summary})
-    (path / "sweep.json").write_text(json.dumps({"planned": 4, "runs": entries}))
+        entries.append({"dir": run.path.name, "values": values, "settings": {"seed": number % 2}})
+        entries[-1]["summary"] = summary
+    (path / "sweep.json").write_text(json.dumps({"runs": entries}))
     write_sweep_report(path)
     return path
 
 
 def members(path: Path) -> list[Member]:
     entries = json.loads((path / "sweep.json").read_text())["runs"]
-    return [Member(Run.open(path / e["dir"]), e["values"], e["seed"]) for e in entries]
+    return [Member(Run.open(path / e["dir"]), e["values"], e["settings"]["seed"]) for e in entries]
 
 
 def test_members_that_differ_in_their_seed_only_are_one_ensemble(ensemble: Path) -> None:
@@ -260,13 +266,16 @@ def test_the_report_of_a_sweep_can_be_made_again(
 
 def test_sweeps_of_several_phases_have_all_of_them(tmp_path: Path) -> None:
     runs = [build_phases(tmp_path / f"seed={k}") for k in range(2)]
-    entries = [{"dir": run.path.name, "values": {"seed": str(k)}, "seed": k} for k, run in enumerate(runs)]
-    (tmp_path / "sweep.json").write_text(json.dumps({"planned": 2, "runs": entries}))
+    planned = [
+        Planned(run.path.name, {"seed": str(seed)}, {"seed": seed}, run.summary)
+        for seed, run in enumerate(runs)
+    ]
+    sweepfile.write(tmp_path, planned)
     page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
     assert "fraction of phase 2" in page and "Phase 0, planes normal to x" in page
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"planned": 1}', '{"planned": 1, "runs": [3]}'])
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"runs": []}', '{"runs": [3]}', OUTSIDE])
 def test_what_is_no_sweep_is_told(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "sweep.json").write_text(content)

@@ -88,7 +88,9 @@ class Picture:
 
     def __init__(self, figure: Figure, name: str) -> None:
         self.figure, self.name = figure, name
-        self._files: dict[str, bytes] = {}  # by ending: a page and a file want the same, and it takes a second
+        self._files: dict[
+            str, bytes
+        ] = {}  # by ending: a page and a file want the same, and it takes a second
 
     def __str__(self) -> str:
         return "data:image/svg+xml;base64," + base64.b64encode(self.content("svg")).decode()

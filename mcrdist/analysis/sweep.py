@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from mcrdist.analysis.report import render
 from mcrdist.analysis.scatter import correlation_curves, error_scatter
 from mcrdist.analysis.slices import correlations
 from mcrdist.errors import InputError
+from mcrdist.store import sweepfile
 from mcrdist.store.place import write_atomically
-from mcrdist.store.run import REPORT, SWEEP, Run
+from mcrdist.store.run import REPORT, Run
 
 #: Members whose slices are shown, and planes that a member's S2 is averaged over.
 _SHOWN, _PLANES = 24, 32
@@ -46,14 +46,17 @@ def write(directory: str | Path) -> Path:
 
 
 def load(path: Path) -> tuple[list[Member], int]:
-    """The runs of a sweep that were started, and how many were planned."""
-    try:
-        data: Any = json.loads((path / SWEEP).read_text(encoding="utf-8"))
-        entries = [(entry["dir"], entry["values"], int(entry["seed"])) for entry in data["runs"]]
-        planned = int(data["planned"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: expected the directory of a sweep with {SWEEP} in it ({error})") from error
-    return [Member(Run.open(path / name), values, seed) for name, values, seed in entries], planned
+    """The runs of a sweep that were made, to the end or not, and how many were planned."""
+    runs = sweepfile.read(path)
+    made = [run for run in runs if run.summary is not None]
+    if not made:
+        raise InputError(
+            f"{path}: expected a sweep with a run that was made, found none of {len(runs)}; go on with "
+            f"mcrdist reconstruct run.dir={path} resume=true"
+        )
+    return [Member(Run.open(path / run.dir), run.values, int(run.settings["seed"])) for run in made], len(
+        runs
+    )
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -122,14 +122,15 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
         return 0
     if verb not in CONFIGURED and (overrides or options):
         raise InputError(f"{(overrides + options)[0]}: {verb} takes no settings; e.g. mcrdist {verb}")
-    if any(option in MULTIRUN for option in options):
-        from mcrdist.commands.multirun import configurations
-        from mcrdist.commands.multirun import run as run_all
+    several = any(option in MULTIRUN for option in options)
+    if verb == "reconstruct":
+        from mcrdist.commands import multirun
 
-        if "--cfg" in options:
-            say(configurations(overrides))
+        if several and "--cfg" in options:
+            say(multirun.configurations(overrides))
             return 0
-        return run_all(overrides)
+        if several or ("--cfg" not in options and multirun.goes_on(overrides)):
+            return multirun.run(overrides)
     if "--cfg" in options:
         from mcrdist.commands.compose import as_yaml
 

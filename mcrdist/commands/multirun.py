@@ -1,6 +1,7 @@
 """``mcrdist reconstruct -m``: a run for every combination of the values that keys are given.
 
-The grammar is Hydra's: ``seed=0,1,2,3``, ``seed=range(0,4)``, ``seed=choice(0,1)``.
+The grammar is Hydra's: ``seed=0,1,2,3``, ``seed=range(0,4)``, ``seed=choice(0,1)``. A sweep goes on as a run does:
+``run.dir=DIR resume=true``, with its values or without them.
 """
 
 from __future__ import annotations
@@ -8,17 +9,20 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from mcrdist.commands.compose import as_yaml, is_list, is_text, mapping, parsed, quoted, split
-from mcrdist.commands.reconstruct import INTERRUPTED, closing
+from mcrdist.commands.compose import as_yaml, compose, is_list, is_text, mapping, parsed, quoted, split
+from mcrdist.commands.reconstruct import INTERRUPTED, closing, to_go_on
+from mcrdist.commands.resume import asked, is_sweep, place_of
+from mcrdist.commands.resume import together as carried_on
 from mcrdist.commands.terminal import say, together
 from mcrdist.config import ReconstructConfig, from_mapping
 from mcrdist.errors import InputError
 
 _VERB = "reconstruct"
 #: Where all runs of a sweep belong, and what all ranks must know before they meet: one value for all runs.
-_SHARED = ("run.dir", "runtime.device", "runtime.timeout", "runtime.shared_memory")
+_SHARED = ("run.dir", "resume", "runtime.device", "runtime.timeout", "runtime.shared_memory")
 
 
 def run(overrides: Sequence[str]) -> int:
@@ -28,12 +32,25 @@ def run(overrides: Sequence[str]) -> int:
     # After the settings are known to be good: torch takes a second to load.
     from mcrdist.sweep import sweep
 
-    runs = sweep(where, configs, abrupt=True)
+    runs = sweep(where, configs, abrupt=True, say=say)
     for one in runs:
         say(f"{one.path.name}\n{closing(one)}\n")
-    say(f"sweep   {runs[0].path.parent / 'report.html'}  ({len(runs)} of {len(configs)} runs)")
-    complete = len(runs) == len(configs) and all(one.summary["status"] == "complete" for one in runs)
-    return 0 if complete else INTERRUPTED
+    place = runs[0].path.parent
+    report = f"{place / 'report.html'}  " if configs[0][1].run.report else ""
+    say(f"sweep   {report}({len(runs)} of {len(configs)} runs)")
+    if len(runs) == len(configs) and all(one.summary["status"] == "complete" for one in runs):
+        return 0
+    say(f"\n{to_go_on(place)}")
+    return INTERRUPTED
+
+
+def goes_on(overrides: Sequence[str]) -> bool:
+    """Whether this is to go on with a sweep: ``run.dir=DIR resume=true``, with one in that directory."""
+    with together():
+        if not {"run.dir", "resume"} <= {split(override)[1] for override in overrides}:
+            return False
+        found = compose(_VERB, overrides)
+    return found.get("resume") is True and is_sweep((found.get("run") or {}).get("dir"))
 
 
 def configurations(overrides: Sequence[str]) -> str:
@@ -52,10 +69,47 @@ def jobs(
         A value does not work; nothing has been started then.
     """
     combinations = _combinations(overrides)
-    found = [(values, from_mapping(mapping(_VERB, job, settings))) for values, job in combinations]
-    if any(config.resume for _, config in found):
-        raise InputError("resume: expected false with several runs, found true; go on with each run alone")
-    return found[0][1].run.dir, found
+    found = [(values, mapping(_VERB, job, settings)) for values, job in combinations]
+    where = (found[0][1].get("run") or {}).get("dir")
+    if found[0][1].get("resume") is True:
+        if not where:
+            raise InputError(
+                "run.dir: expected the directory of the sweep to go on with, found nothing (null)"
+            )
+        if is_sweep(where):
+            return where, _again(place_of(where), combinations, settings)
+    return where, [(values, from_mapping(one)) for values, one in found]
+
+
+def _again(
+    path: Path, combinations: list[tuple[dict[str, str], list[str]]], settings: Mapping[str, Any]
+) -> list[tuple[dict[str, str], ReconstructConfig]]:
+    """The runs that the sweep in `path` has, with what may be another setting now; all of them, if none are named."""
+    from mcrdist.store import sweepfile
+    from mcrdist.store.run import SWEEP
+
+    there = sweepfile.read(path)
+    if combinations[0][0]:  # some values are swept
+        here = [values for values, _ in combinations]
+        if here != [run.values for run in there]:
+            raise InputError(
+                f"run.dir: expected the values of the sweep in {path}, which are {_told([r.values for r in there])}, "
+                f"found {_told(here)}; leave them out, or choose another run.dir"
+            )
+    else:
+        combinations = combinations * len(there)
+    found = []
+    for run, (_, job) in zip(there, combinations, strict=True):
+        given = asked(job, settings, mapping(_VERB, job, settings))
+        merged = carried_on(path / run.dir, run.settings, given, path / SWEEP)
+        found.append((dict(run.values), from_mapping(merged)))
+    return found
+
+
+def _told(values: Sequence[Mapping[str, str]]) -> str:
+    """The values of the runs of a sweep, the first ones."""
+    each = [",".join(f"{key}={value}" for key, value in one.items()) for one in values[:3]]
+    return f"{' '.join(each)}{' …' if len(values) > 3 else ''} ({len(values)})"
 
 
 def _combinations(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]:

@@ -29,6 +29,7 @@ def run(overrides: Sequence[str]) -> int:
     result = reconstruct(config, abrupt=True, say=say)
     say(closing(result))
     if result.summary["status"] == "interrupted":
+        say(f"\n{to_go_on(result.path)}")
         return INTERRUPTED
     say(f"\n{further(result)}")
     return 0
@@ -65,6 +66,11 @@ def closing(result: Run) -> str:
     if summary.get("phases"):
         lines += ["", *_fraction_table(summary["phases"])]
     return "\n".join(lines)
+
+
+def to_go_on(path: Path) -> str:
+    """Return how an interrupted run, or a sweep, goes on, as it can be typed here."""
+    return f"next\n  {program()} reconstruct run.dir={relative(path)} resume=true"
 
 
 def further(result: Run) -> str:

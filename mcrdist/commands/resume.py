@@ -36,14 +36,31 @@ def settings(overrides: Sequence[str], given: Mapping[str, Any]) -> dict[str, An
     where = (found.get("run") or {}).get("dir")
     if not where:
         raise InputError("run.dir: expected the directory of the run to go on with, found nothing (null)")
-    path = Path(where).expanduser().absolute()
+    path = place_of(where)
+    if is_sweep(where):
+        raise InputError(
+            f"run.dir: expected a run to go on with, found the sweep {path}; go on with it by mcrdist.sweep"
+        )
     if not (path / CONFIG).exists():
         _require_settings(path, found)
         return found
     checksums.require(path, CONFIG)
     stored = Run.open(path).config
-    asked = _asked(overrides, given, found)
-    return together(path, stored, asked)
+    return together(path, stored, asked(overrides, given, found), path / CONFIG)
+
+
+def place_of(where: str) -> Path:
+    """The directory that ``run.dir`` names."""
+    return Path(where).expanduser().absolute()
+
+
+def is_sweep(where: str | None) -> bool:
+    """Whether ``run.dir`` names the directory of a sweep."""
+    if not where:
+        return False
+    from mcrdist.store.run import SWEEP
+
+    return (place_of(where) / SWEEP).is_file()
 
 
 def _require_settings(path: Path, found: Mapping[str, Any]) -> None:
@@ -56,29 +73,29 @@ def _require_settings(path: Path, found: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _asked(overrides: Sequence[str], given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def asked(overrides: Sequence[str], given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that somebody gave, as nested mappings, and not those that are there by default."""
     values = flat(found)
     names = {split(override)[1] for override in overrides} | set(flat(given))
     if any(name == "experiment" for name in names):
         usual = flat(compose(_VERB, []))
         names |= {key for key, value in values.items() if usual.get(key) != value}
-    asked: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     for key, value in values.items():
         if any(key == name or key.startswith(f"{name}.") for name in names):
-            _put(asked, key, value)
-    return asked
+            _put(chosen, key, value)
+    return chosen
 
 
-def together(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the run with what may change changed."""
-    merged = stored
-    for key, value in flat(asked).items():
+def together(path: Path, stored: Mapping[str, Any], given: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The settings of the run in `path`, which `file` has `stored`, with what may change as it is `given`."""
+    merged = dict(stored)
+    for key, value in flat(given).items():
         merged = _with(merged, key, value)
-    size = (asked.get("volume") or {}).get("size")
+    size = (given.get("volume") or {}).get("size")
     if size is not None:
         merged = _with(merged, "volume.shape", None)
-    check(path, read(stored, path), from_mapping(merged), "leave them out, or start another run")
+    check(path, read(stored, file), from_mapping(merged), "leave them out, or start another run")
     if any("<array" in str(value) for key, value in flat(merged).items() if key.endswith("path")):
         raise InputError(
             f"micrograph: expected the array that the run in {path} began with, found none; it was given in Python: "

@@ -46,7 +46,7 @@ SWEEP = "sweep.json"
 
 #: What a kill leaves half written, by the names that `write_atomically` gives; and the word of a process that lost
 #: another, as `mcrdist.parallel.meeting` calls it.
-_WRITTEN = (CONFIG, ENVIRONMENT, TARGETS, SUMMARY, REPORT, CHECKSUMS, REQUEUE)
+_WRITTEN = (CONFIG, ENVIRONMENT, TARGETS, SUMMARY, REPORT, CHECKSUMS, REQUEUE, SWEEP)
 _HALF_WRITTEN = re.compile(
     rf"\.((?:{'|'.join(map(re.escape, _WRITTEN))})\.\d+|[0-9a-f]{{32}}\.lost)\.tmp", re.ASCII
 )
@@ -267,7 +267,13 @@ class Run:
                 f"{path}: expected a run directory, found {'a file' if path.exists() else 'nothing'}"
             )
         if not (path / CONFIG).is_file():
-            raise InputError(f"{path}: expected a run directory, found no {CONFIG} in it")
+            found = f"no {CONFIG} in it"
+            if (path / SWEEP).is_file():
+                runs = sorted(one.parent.name for one in path.glob(f"*/{CONFIG}"))
+                found = (
+                    f"a sweep; name one of its runs: {', '.join(runs[:3])}{', …' if len(runs) > 3 else ''}"
+                )
+            raise InputError(f"{path}: expected a run directory, found {found}")
         return cls(path)
 
     def __repr__(self) -> str:
