@@ -61,8 +61,7 @@ def _describe(config: CharacterizeConfig, say: Callable[[str], None]) -> Path:
     from mcrdist.analysis import targets_figure  # plotting libraries take a second to load
 
     where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
-    if Path(where).expanduser().exists():
-        RunDirectory.claim(where)  # before the work; makes nothing, so that other mistakes leave no directory
+    RunDirectory.free(where)  # before the work
     targets = load_targets(config.micrograph, config.target)
     shape = _shape(targets)
     seen = [shape[1:], *(image.shape for image in targets.images().values())]

@@ -69,7 +69,7 @@ class Workplace:
         where = config.run.dir or time.strftime("runs/%Y-%m-%d-%H%M%S")
         path = Path(where).expanduser().absolute()
         if not (config.resume or again) or not (path / CONFIG).is_file():
-            return path, None, False
+            return RunDirectory.free(path), None, False
         # Before the lock: what is not this run's stays as it is. torchrun's restarts know its directory's name alone.
         checksums.require(path, CONFIG)
         found = begun.read(Run.open(path).config, path / CONFIG)

@@ -169,3 +169,9 @@ def test_a_run_is_one_jobs_alone(cut: Path, tmp_path: Path) -> None:
     assert (place / "lock").is_file()  # left by the kill, and held by nobody
     assert conduct(place, resume=True, **CASES["levels"]).summary["status"] == "complete"
     assert not (place / "lock").exists()
+
+
+def test_a_directory_in_use_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="expected a new or empty directory"):
+        mcrdist.reconstruct(micrograph="absent.png", volume={"size": 8}, run={"dir": tmp_path})

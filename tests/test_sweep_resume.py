@@ -176,7 +176,7 @@ def test_one_that_is_not_there_is_begun(tmp_path: Path) -> None:
 def test_a_sweep_is_no_run(cut: Path) -> None:
     with pytest.raises(InputError, match=r"found the sweep .*mcrdist\.sweep"):
         mcrdist.reconstruct(run={"dir": cut}, resume=True)
-    with pytest.raises(InputError, match="found a sweep; name one of its runs: seed=0$"):
+    with pytest.raises(InputError, match=r"found a sweep; name one of its runs: seed=0$"):
         mcrdist.open(cut)
 
 

@@ -193,6 +193,20 @@ class RunDirectory:
         InputError
             As for `create`.
         """
+        path = cls.free(path)
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @staticmethod
+    def free(path: str | Path) -> Path:
+        """See to it that a run may be made at `path`; touches nothing.
+
+        Raises
+        ------
+        InputError
+            There is something, or another job is at work there.
+        """
         path = Path(path).expanduser().absolute()
         with writing(path):
             if path.exists() and not path.is_dir():
@@ -204,7 +218,6 @@ class RunDirectory:
                     f"run.dir: expected a new or empty directory, found {path} with files in it; "
                     "choose another name or move it away"
                 )
-            path.mkdir(parents=True, exist_ok=True)
         return path
 
     @property
