@@ -24,6 +24,13 @@ def smooth_field(shape: Sequence[int], width: Sequence[float], fraction: float, 
     return np.clip(0.5 + (noise - level) / (0.08 * noise.std()), 0, 1).astype(np.float32)
 
 
+def smooth_phase(
+    shape: tuple[int, int, int], width: float = 1.5, fraction: float = 0.4, seed: int = 0
+) -> np.ndarray:
+    """Where such a field, of the same width in all directions, is above one half."""
+    return smooth_field(shape, (width,) * 3, fraction, seed) > 0.5
+
+
 def build(
     path: Path,
     shape: tuple[int, int, int] = (64, 64, 64),
