@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
-from mcrdist.descriptors.correlation import two_point
+from mcrdist.descriptors.correlation import cropped, two_point
 from mcrdist.descriptors.variation import variation
 from mcrdist.store.volume import Volume
 
@@ -96,13 +96,6 @@ class Correlation:
         return int(self.wanted.shape[1]) - 1
 
 
-def cropped(s2: NDArray[Any], most: int) -> NDArray[np.float64]:
-    """S2 (…, 2L+1, L+1) on lags up to `most`: a periodic plane has no longer ones than half its shorter side."""
-    lags = s2.shape[-1] - 1
-    kept = min(lags, most)
-    return s2[..., lags - kept : lags + kept + 1, : kept + 1].astype(np.float64)
-
-
 def correlations(
     volume: Volume,
     targets: Mapping[str, NDArray[Any]],
@@ -144,10 +137,10 @@ def _correlation(
     """Of the planes numbered `chosen` out of `count`, whose indicators are `slices` (planes, rows, columns)."""
     prefix = f"{axis}/{phase.source}" if f"{axis}/{phase.source}/s2" in targets else axis
     most = min(slices.shape[1:]) // 2
-    wanted = cropped(targets[f"{prefix}/s2"], most)
+    wanted = cropped(targets[f"{prefix}/s2"], most).astype(np.float64)
     own = wanted[None]
     if f"{prefix}/slices/s2" in targets:  # a graded material
-        own = cropped(targets[f"{prefix}/slices/s2"][chosen], most)
+        own = cropped(targets[f"{prefix}/slices/s2"][chosen], most).astype(np.float64)
     about = targets.get(f"{prefix}/variation")
     batches = [slices[k : k + _BATCH].astype(np.float64) for k in range(0, len(slices), _BATCH)]
     got = np.concatenate([two_point(batch, wanted.shape[1] - 1, True) for batch in batches])

@@ -20,6 +20,13 @@ from mcrdist.descriptors.base import Descriptor, Floats, Rider, SliceGrid, Targe
 from mcrdist.descriptors.fft import fold, irfft2, memory_order, rfft2, unfold_
 
 
+def cropped(s2: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
+    """S2 (…, 2L+1, L+1) on lags up to `lags`, or all of it where it has fewer."""
+    there = s2.shape[-1] - 1
+    kept = min(lags, there)
+    return s2[..., there - kept : there + kept + 1, : kept + 1]
+
+
 def two_point(slices: NDArray[np.float64], lags: int, periodic: bool) -> NDArray[np.float64]:
     """Two-point correlation of slices in double precision, for targets and evaluation.
 

@@ -87,9 +87,6 @@ def stretched(values: Floats, lags: int, spacing: Spacing) -> Floats:
     """
     origin = values.shape[-2] // 2
     half = values.shape[-1] == origin + 1
-    if spacing == PIXELS:
-        kept = slice(origin - lags, origin + lags + 1)
-        return values[..., kept, slice(0, lags + 1) if half else kept]
     rows, columns = (
         [lag * apart for lag in range(first, lags + 1)]
         for first, apart in zip((-lags, 0 if half else -lags), spacing, strict=True)

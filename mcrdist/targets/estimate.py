@@ -16,13 +16,6 @@ def room(shape: tuple[int, ...], periodic: bool) -> int:
     return min(shape) // 2 if periodic else min(shape) // 2 - 1
 
 
-def cropped(s2: Floats, lags: int) -> Floats:
-    """S2 (…, 2L+1, L+1) on lags up to `lags`, or all of it where it has fewer."""
-    there = s2.shape[-1] - 1
-    kept = min(lags, there)
-    return s2[..., there - kept : there + kept + 1, : kept + 1]
-
-
 def settled_lag(image: Floats, periodic: bool) -> int:
     """The lag beyond which S2, averaged over directions, stays within `SETTLED` of its far value.
 

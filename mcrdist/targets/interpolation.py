@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcrdist.descriptors.base import Descriptor, Floats
+from mcrdist.descriptors.correlation import cropped
 from mcrdist.descriptors.joint import JointDescriptor
 from mcrdist.directions import AXES, Direction
 from mcrdist.errors import InputError
 from mcrdist.gaussian import Wish
 from mcrdist.targets.base import Shape, Target, Targets
-from mcrdist.targets.estimate import cropped
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mcrdist.descriptors import spacing
 from mcrdist.descriptors.base import Descriptor, Floats
-from mcrdist.descriptors.correlation import TwoPointCorrelation
+from mcrdist.descriptors.correlation import TwoPointCorrelation, cropped
 from mcrdist.descriptors.joint import JointDescriptor
 from mcrdist.descriptors.settling import settled
 from mcrdist.descriptors.variation import Variation
@@ -20,7 +20,7 @@ from mcrdist.directions import AXES, Direction
 from mcrdist.errors import InputError
 from mcrdist.gaussian import Wish
 from mcrdist.targets.base import Shape, Target, Targets
-from mcrdist.targets.estimate import SMALLEST_WINDOW, cropped
+from mcrdist.targets.estimate import SMALLEST_WINDOW
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,12 @@ class StatisticsTargets(Targets):
                 )
             follow = _FROM_S2[type(descriptor)]
             lags = descriptor.lags if isinstance(descriptor, TwoPointCorrelation) else 1
-            samples = [spacing.stretched(one, lags, direction.spacing) for one in self.s2[axis]]
+            samples = [
+                cropped(one, lags)
+                if direction.spacing == spacing.PIXELS
+                else spacing.stretched(one, lags, direction.spacing)
+                for one in self.s2[axis]
+            ]
             measured[descriptor.name] = [follow(one) for one in samples]
         return (Target.mean(measured),)
 

@@ -10,8 +10,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from mcrdist.analysis.slices import cropped
 from mcrdist.analysis.volume.chords import chords
+from mcrdist.descriptors.correlation import cropped
 
 #: Planes whose spectra are held at a time.
 _BATCH = 16
