@@ -1,8 +1,10 @@
 """Gram matrices of VGG-19 features: which patterns occur together, irrespective of where.
 
 G = F Fᵀ / (H W) of the features F (channels, H W) of a layer (Gatys et al. 2015; Seibert et al. 2022, section 2.2). The
-error of a slice is relative to the target in each layer, and the root mean square over the layers, so that all of
-them count alike, whatever the sizes of their features.
+error of a slice is that of all matrices as one vector, relative to the target (Eq. 10). Deep layers have small matrices
+and count little. That is as it should be: they see a hundred pixels and more, of which an image has few independent
+ones, and its own quarters have them by half to one and a half of their size apart. Where all layers counted alike,
+slices were driven towards what none of them can have, and came no nearer to the shallow ones.
 """
 
 from __future__ import annotations
@@ -63,8 +65,8 @@ class GramMatrices(Descriptor):
     """
 
     name = "gram"
-    # Even the micrograph's own crops of a slice's size are off by half the size of the matrices and more, which no
-    # slice can mend. A tenth makes what is left of that about as much as is left of S2.
+    # Even the micrograph's own crops of a slice's size are off by a tenth and more, which no slice can mend. A tenth of
+    # the weight makes what is left of that about as much as is left of S2.
     balance = 0.1
 
     def __init__(
@@ -140,11 +142,8 @@ class GramTerm(Term):
         self._network = descriptor.vgg.network(descriptor.names, grid.dtype, grid.device)
         matrices = descriptor.split(target)
         self._targets = {layer: Targets(one, grid) for layer, one in zip(self._layers, matrices, strict=True)}
-        #: What the distance of each layer is multiplied by.
-        self._shares: dict[Layer, float] = {}
-        for layer, one in zip(self._layers, matrices, strict=True):
-            norm = float(np.mean(np.linalg.norm(one, axis=(-2, -1)))) or 1.0
-            self._shares[layer] = 1.0 / (norm * math.sqrt(len(self._layers)))
+        #: What distances are multiplied by.
+        self._scale = 1.0 / (float(np.mean(np.linalg.norm(target, axis=-1))) or 1.0)
         self._batch = max(1, BATCH_PIXELS // math.prod(grid.shape))
 
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
@@ -182,13 +181,13 @@ class GramTerm(Term):
                 residual, errors = self._residual(layer, pixels, at)
                 total += errors**2
                 # From |R|² with R = s (Fᵀ F / n − G_des), symmetric: 4 s / n F R.
-                factor = 4.0 * self._shares[layer] / pixels.shape[1] * self.weight * share
+                factor = 4.0 * self._scale / pixels.shape[1] * self.weight * share
                 slopes[layer.relu] = torch.bmm(pixels, residual.mul_(factor)).view_as(maps)
         return total.sqrt_(), self._network.pull(features, slopes)
 
     def _residual(self, layer: Layer, pixels: Tensor, at: range) -> tuple[Tensor, Tensor]:
         """What is left of one layer's error, (B, C, C), and its length (B,), of features (B, H W, C)."""
-        residual = _gram(pixels).sub_(self._targets[layer].of(at)).mul_(self._shares[layer])
+        residual = _gram(pixels).sub_(self._targets[layer].of(at)).mul_(self._scale)
         return residual, row_norms(residual)
 
 
