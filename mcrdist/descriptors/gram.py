@@ -1,10 +1,11 @@
 """Gram matrices of VGG-19 features: which patterns occur together, irrespective of where.
 
 G = F Fᵀ / (H W) of the features F (channels, H W) of a layer (Gatys et al. 2015; Seibert et al. 2022, section 2.2). The
-error of a slice is that of all matrices as one vector, relative to the target (Eq. 10). Deep layers have small matrices
-and count little. That is as it should be: they see a hundred pixels and more, of which an image has few independent
-ones, and its own quarters have them by half to one and a half of their size apart. Where all layers counted alike,
-slices were driven towards what none of them can have, and came no nearer to the shallow ones.
+error of a slice is relative to the target in each layer, and the root of a weighted mean square over the layers: each
+counts as many times as its maps have pixels. So well are its matrices known: a micrograph's own quarters have those of
+the first layer by a tenth of their size apart, and those of the deepest by the whole, as its pixels are 16 times as wide
+(``benchmarks/gram_quarters.py``). Where all layers count alike, slices are driven towards what none of them can have;
+where all matrices are one vector (Eq. 10), it may be the first one's alone.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class GramMatrices(Descriptor):
     """
 
     name = "gram"
-    # Even the micrograph's own crops of a slice's size are off by a tenth and more, which no slice can mend. A tenth of
-    # the weight makes what is left of that about as much as is left of S2.
+    # Even the micrograph's own crops of a slice's size are off by a fifth, which no slice can mend. A tenth of the
+    # weight makes what is left of that about as much as is left of S2.
     balance = 0.1
 
     def __init__(
@@ -142,8 +143,13 @@ class GramTerm(Term):
         self._network = descriptor.vgg.network(descriptor.names, grid.dtype, grid.device)
         matrices = descriptor.split(target)
         self._targets = {layer: Targets(one, grid) for layer, one in zip(self._layers, matrices, strict=True)}
-        #: What distances are multiplied by.
-        self._scale = 1.0 / (float(np.mean(np.linalg.norm(target, axis=-1))) or 1.0)
+        #: What the distance of each layer is multiplied by.
+        self._shares: dict[Layer, float] = {}
+        known = {layer: 1.0 / layer.factor for layer in self._layers}
+        whole = math.sqrt(sum(share**2 for share in known.values()))
+        for layer, one in zip(self._layers, matrices, strict=True):
+            norm = float(np.mean(np.linalg.norm(one, axis=(-2, -1)))) or 1.0
+            self._shares[layer] = known[layer] / (norm * whole)
         self._batch = max(1, BATCH_PIXELS // math.prod(grid.shape))
 
     def accumulate(self, slices: Tensor, gradient: Tensor | None, share: float, at: range) -> Tensor:
@@ -181,13 +187,13 @@ class GramTerm(Term):
                 residual, errors = self._residual(layer, pixels, at)
                 total += errors**2
                 # From |R|² with R = s (Fᵀ F / n − G_des), symmetric: 4 s / n F R.
-                factor = 4.0 * self._scale / pixels.shape[1] * self.weight * share
+                factor = 4.0 * self._shares[layer] / pixels.shape[1] * self.weight * share
                 slopes[layer.relu] = torch.bmm(pixels, residual.mul_(factor)).view_as(maps)
         return total.sqrt_(), self._network.pull(features, slopes)
 
     def _residual(self, layer: Layer, pixels: Tensor, at: range) -> tuple[Tensor, Tensor]:
         """What is left of one layer's error, (B, C, C), and its length (B,), of features (B, H W, C)."""
-        residual = _gram(pixels).sub_(self._targets[layer].of(at)).mul_(self._scale)
+        residual = _gram(pixels).sub_(self._targets[layer].of(at)).mul_(self._shares[layer])
         return residual, row_norms(residual)
 
 
