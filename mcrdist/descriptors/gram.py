@@ -3,7 +3,7 @@
 G = F Fᵀ / (H W) of the features F (channels, H W) of a layer (Gatys et al. 2015; Seibert et al. 2022, section 2.2). The
 error of a slice is relative to the target in each layer, and the root of a weighted mean square over the layers: each
 counts as many times as its maps have pixels. So well are its matrices known: a micrograph's own quarters have those of
-the first layer by a tenth of their size apart, and those of the deepest by the whole, as its pixels are 16 times as wide
+the first layer by a tenth of their size apart, those of the deepest, whose pixels are 16 times as wide, by the whole
 (``benchmarks/gram_quarters.py``). Where all layers count alike, slices are driven towards what none of them can have;
 where all matrices are one vector (Eq. 10), it may be the first one's alone.
 """
