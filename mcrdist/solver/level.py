@@ -4,7 +4,9 @@
    settle, they settle in evaluations of a hundredth of the time.
 2. *Relax*: minimise the distance to the targets in the box [0, 1].
 3. *Binarize* (finest level only): the same, with a growing price on grey voxels, until hardly any is left. Two
-   phases cost little that way, while rounding a grey field costs what its grey voxels were worth.
+   phases cost little that way, while rounding a grey field costs what its grey voxels were worth. Costly descriptors
+   are left out again where there are correlations: what is left of them, which slices cannot mend, would set the
+   price so high that the others have no say, and voxels move so little that they keep what they had.
 4. *Flip* (finest level only): round, and flip single voxels as long as that brings the slices nearer to their
    targets.
 
@@ -130,6 +132,7 @@ class LevelSolver:
         self._next = 0 if saved is None else int(saved.numbers.get("next", 0))
         self._loss = float("nan")
         self._gradient = torch.empty(0)
+        self._prepares = False  # whether there are costly descriptors, and others to do without them
         self._forget = 0 if config.checkpoint.history else FORGET
 
     def solve(self, field: Tensor, finest: bool) -> Outcome:
@@ -142,6 +145,7 @@ class LevelSolver:
             return self._anneal(field)
         slab = self._grid.slab
         self._gradient = slab.room(field)
+        self._prepares = self._grid.objective().prepares
         until = Options(
             history=options.history,
             history_dtype=self._history_dtype(field),
@@ -152,7 +156,7 @@ class LevelSolver:
             forget=self._forget,
         )
         stop = ""
-        if self._grid.objective().prepares:
+        if self._prepares:
             stop = self._constrained("prepare", field, None, until)
         if not self._recorder.interrupted:
             stop = self._constrained("relax", field, None, until)
@@ -183,7 +187,7 @@ class LevelSolver:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
         stop = ""
         for _ in range(multipliers.ROUNDS):
-            objective = self._grid.objective(greyness, cheap=stage == "prepare")
+            objective = self._grid.objective(greyness, cheap=self._prepares and stage != "relax")
             stop = self._descend(stage, field, objective, options)
             if self._recorder.interrupted:
                 break
@@ -302,7 +306,7 @@ class LevelSolver:
 
     def _greyness(self, field: Tensor) -> tuple[float, float]:
         """Misfit and greyness of a field."""
-        evaluation = self._grid.objective(greyness=0.0)(field, None)
+        evaluation = self._grid.objective(greyness=0.0, cheap=self._prepares)(field, None)
         greyness = [errors["greyness"].mean() for errors in evaluation.errors.values()]
         return evaluation.misfit, float(np.mean(greyness))
 
