@@ -1,11 +1,11 @@
-"""How far the quarters of a micrograph lie from the whole in their Gram matrices: what no volume can be held to.
+"""How far the quarters of a micrograph lie from the whole in their Gram matrices: how well these are known at all.
 
     python benchmarks/gram_quarters.py [MICROGRAPH …]
 
 Without names, those of `--data`. For each layer the root mean square, over the quarters, of the distance relative to
 the whole image's matrix, and `all`: that of the matrices as one vector (Eq. 10). `power` is that of the layer's pixel,
-in pixels of the image, that the distances follow best: 1, where pixels of maps are independent, is what layers are
-weighted by. Needs `mcrdist weights`. Prints one JSON line a micrograph.
+in pixels of the image, that the distances follow best: 1 where the pixels of a map are independent. Needs `mcrdist
+weights`. Prints one JSON line a micrograph.
 """
 
 from __future__ import annotations
