@@ -10,7 +10,7 @@ from mcrdist.config import ReportConfig
 from mcrdist.errors import InputError
 from mcrdist.store.characterized import require_volume
 from mcrdist.store.lock import check
-from mcrdist.store.run import FIGURES, REPORT, SWEEP, Run
+from mcrdist.store.run import FIGURES, REPORT, Run, is_sweep
 
 #: The name of a comparison that was given none.
 COMPARISON = "comparison.html"
@@ -26,7 +26,7 @@ def report(config: ReportConfig) -> Path:
         already.
     """
     names = named(config.runs)
-    if len(names) == 1 and (Path(names[0]).expanduser() / SWEEP).is_file():
+    if len(names) == 1 and is_sweep(Path(names[0]).expanduser()):
         return _of_sweep(Path(names[0]).expanduser().absolute(), config)
     runs = [Run.open(name) for name in names]
     for run in runs:

@@ -17,8 +17,8 @@ from mcrdist.reconstruct import conduct
 from mcrdist.record import Interrupt
 from mcrdist.store import sweepfile
 from mcrdist.store.lock import LOCK, Lock
-from mcrdist.store.place import write_atomically, writing
-from mcrdist.store.run import REQUEUE, SWEEP, Run, is_half_written
+from mcrdist.store.place import writing
+from mcrdist.store.run import REQUEUE, SWEEP, Run, ask_for_another_turn, is_half_written, is_sweep
 from mcrdist.store.sweepfile import Planned
 from mcrdist.workplace import restarted
 
@@ -106,7 +106,7 @@ class _Place:
     def _claim(self, where: str | None, again: bool) -> Path:
         path = Path(where or time.strftime("runs/%Y-%m-%d-%H%M%S")).expanduser().absolute()
         with writing(path):
-            if again and (path / SWEEP).is_file():
+            if again and is_sweep(path):
                 self._check(path)
                 self._lock = Lock(path)
                 (path / REQUEUE).unlink(missing_ok=True)
@@ -142,8 +142,7 @@ class _Place:
     def leave(self, runs: Sequence[Run]) -> None:
         """Ask for another turn where something is left to do."""
         if len(runs) < len(self.planned) or any(run.summary.get("status") != "complete" for run in runs):
-            command = f"mcrdist reconstruct run.dir={self.path} resume=true\n"
-            write_atomically(self.path / REQUEUE, command.encode())
+            ask_for_another_turn(self.path)
 
     def __enter__(self) -> _Place:
         return self

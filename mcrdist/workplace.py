@@ -23,8 +23,8 @@ from mcrdist.store import checksums, disk, leftovers
 from mcrdist.store.checksums import CHECKSUMS
 from mcrdist.store.generation import Generation, Generations
 from mcrdist.store.lock import Lock
-from mcrdist.store.place import write_atomically, writing
-from mcrdist.store.run import CONFIG, METRICS, REQUEUE, VOLUME, Run, RunDirectory
+from mcrdist.store.place import writing
+from mcrdist.store.run import CONFIG, METRICS, REQUEUE, VOLUME, Run, RunDirectory, ask_for_another_turn
 from mcrdist.store.volume import VolumeWriter
 
 #: Where targets that were measured again may differ from those of the run: in what other libraries round otherwise.
@@ -131,12 +131,7 @@ class Workplace:
 
     def ask_for_another_turn(self) -> None:
         """Leave the marker that says: saved, and not finished."""
-        self._comm.first(
-            lambda: write_atomically(
-                self.path / REQUEUE,
-                f"mcrdist reconstruct run.dir={self.path} resume=true\n".encode(),
-            )
-        )
+        self._comm.first(lambda: ask_for_another_turn(self.path))
 
     def finish(self) -> None:
         """Seal what was written, and remove what only an unfinished run needs; every rank calls this."""

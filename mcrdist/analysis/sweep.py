@@ -54,9 +54,8 @@ def load(path: Path) -> tuple[list[Member], int]:
             f"{path}: expected a sweep with a run that was made, found none of {len(runs)}; go on with "
             f"mcrdist reconstruct run.dir={path} resume=true"
         )
-    return [Member(Run.open(path / run.dir), run.values, int(run.settings["seed"])) for run in made], len(
-        runs
-    )
+    members = [Member(Run.open(path / run.dir), run.values, int(run.settings["seed"])) for run in made]
+    return members, len(runs)
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mcrdist.commands.compose import as_yaml, compose, is_list, is_text, mapping, parsed, quoted, split
 from mcrdist.commands.reconstruct import INTERRUPTED, closing, to_go_on
-from mcrdist.commands.resume import asked, is_sweep, place_of
+from mcrdist.commands.resume import asked, names_sweep, place_of
 from mcrdist.commands.resume import together as carried_on
 from mcrdist.commands.terminal import say, together
 from mcrdist.config import ReconstructConfig, from_mapping
@@ -50,7 +50,7 @@ def goes_on(overrides: Sequence[str]) -> bool:
         if not {"run.dir", "resume"} <= {split(override)[1] for override in overrides}:
             return False
         found = compose(_VERB, overrides)
-    return found.get("resume") is True and is_sweep((found.get("run") or {}).get("dir"))
+    return found.get("resume") is True and names_sweep((found.get("run") or {}).get("dir"))
 
 
 def configurations(overrides: Sequence[str]) -> str:
@@ -76,34 +76,35 @@ def jobs(
             raise InputError(
                 "run.dir: expected the directory of the sweep to go on with, found nothing (null)"
             )
-        if is_sweep(where):
-            return where, _again(place_of(where), combinations, settings)
+        if names_sweep(where):
+            own = [
+                (v, asked(job, settings, one)) for (v, job), (_, one) in zip(combinations, found, strict=True)
+            ]
+            return where, _again(place_of(where), own)
     return where, [(values, from_mapping(one)) for values, one in found]
 
 
 def _again(
-    path: Path, combinations: list[tuple[dict[str, str], list[str]]], settings: Mapping[str, Any]
+    path: Path, given: list[tuple[dict[str, str], dict[str, Any]]]
 ) -> list[tuple[dict[str, str], ReconstructConfig]]:
     """The runs that the sweep in `path` has, with what may be another setting now; all of them, if none are named."""
     from mcrdist.store import sweepfile
     from mcrdist.store.run import SWEEP
 
     there = sweepfile.read(path)
-    if combinations[0][0]:  # some values are swept
-        here = [values for values, _ in combinations]
+    if given[0][0]:  # some values are swept
+        here = [values for values, _ in given]
         if here != [run.values for run in there]:
             raise InputError(
                 f"run.dir: expected the values of the sweep in {path}, which are {_told([r.values for r in there])}, "
                 f"found {_told(here)}; leave them out, or choose another run.dir"
             )
     else:
-        combinations = combinations * len(there)
-    found = []
-    for run, (_, job) in zip(there, combinations, strict=True):
-        given = asked(job, settings, mapping(_VERB, job, settings))
-        merged = carried_on(path / run.dir, run.settings, given, path / SWEEP)
-        found.append((dict(run.values), from_mapping(merged)))
-    return found
+        given = given * len(there)
+    return [
+        (dict(run.values), from_mapping(carried_on(path / run.dir, run.settings, own, path / SWEEP)))
+        for run, (_, own) in zip(there, given, strict=True)
+    ]
 
 
 def _told(values: Sequence[Mapping[str, str]]) -> str:

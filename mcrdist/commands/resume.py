@@ -37,7 +37,7 @@ def settings(overrides: Sequence[str], given: Mapping[str, Any]) -> dict[str, An
     if not where:
         raise InputError("run.dir: expected the directory of the run to go on with, found nothing (null)")
     path = place_of(where)
-    if is_sweep(where):
+    if names_sweep(where):
         raise InputError(
             f"run.dir: expected a run to go on with, found the sweep {path}; go on with it by mcrdist.sweep"
         )
@@ -54,13 +54,13 @@ def place_of(where: str) -> Path:
     return Path(where).expanduser().absolute()
 
 
-def is_sweep(where: str | None) -> bool:
+def names_sweep(where: str | None) -> bool:
     """Whether ``run.dir`` names the directory of a sweep."""
     if not where:
         return False
-    from mcrdist.store.run import SWEEP
+    from mcrdist.store.run import is_sweep
 
-    return (place_of(where) / SWEEP).is_file()
+    return is_sweep(place_of(where))
 
 
 def _require_settings(path: Path, found: Mapping[str, Any]) -> None:

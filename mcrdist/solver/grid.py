@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
@@ -71,6 +72,11 @@ class Grid:
         self._comm, self._workers, self._seed = comm, workers, seed
         self.multipliers = multipliers.Multipliers()
         self._border = None if given is None else self._join(given)
+
+    @functools.cached_property
+    def prepares(self) -> bool:
+        """As `Objective.prepares`, of the whole loss."""
+        return self.objective().prepares
 
     def impose(self, field: Tensor) -> None:
         """Set the voxels that are given, in place."""

@@ -132,7 +132,6 @@ class LevelSolver:
         self._next = 0 if saved is None else int(saved.numbers.get("next", 0))
         self._loss = float("nan")
         self._gradient = torch.empty(0)
-        self._prepares = False  # whether there are costly descriptors, and others to do without them
         self._forget = 0 if config.checkpoint.history else FORGET
 
     def solve(self, field: Tensor, finest: bool) -> Outcome:
@@ -145,7 +144,6 @@ class LevelSolver:
             return self._anneal(field)
         slab = self._grid.slab
         self._gradient = slab.room(field)
-        self._prepares = self._grid.objective().prepares
         until = Options(
             history=options.history,
             history_dtype=self._history_dtype(field),
@@ -156,7 +154,7 @@ class LevelSolver:
             forget=self._forget,
         )
         stop = ""
-        if self._prepares:
+        if self._grid.prepares:
             stop = self._constrained("prepare", field, None, until)
         if not self._recorder.interrupted:
             stop = self._constrained("relax", field, None, until)
@@ -187,7 +185,7 @@ class LevelSolver:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
         stop = ""
         for _ in range(multipliers.ROUNDS):
-            objective = self._grid.objective(greyness, cheap=self._prepares and stage != "relax")
+            objective = self._grid.objective(greyness, cheap=self._grid.prepares and stage != "relax")
             stop = self._descend(stage, field, objective, options)
             if self._recorder.interrupted:
                 break
@@ -306,7 +304,7 @@ class LevelSolver:
 
     def _greyness(self, field: Tensor) -> tuple[float, float]:
         """Misfit and greyness of a field."""
-        evaluation = self._grid.objective(greyness=0.0, cheap=self._prepares)(field, None)
+        evaluation = self._grid.objective(greyness=0.0, cheap=self._grid.prepares)(field, None)
         greyness = [errors["greyness"].mean() for errors in evaluation.errors.values()]
         return evaluation.misfit, float(np.mean(greyness))
 

@@ -248,6 +248,16 @@ def _harmless(name: str) -> bool:
     return name == LOCK or is_half_written(name)
 
 
+def ask_for_another_turn(path: Path) -> None:
+    """Leave the marker that says of a run, or of a sweep: saved, and not finished."""
+    write_atomically(path / REQUEUE, f"mcrdist reconstruct run.dir={path} resume=true\n".encode())
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a directory is that of a sweep."""
+    return (path / SWEEP).is_file()
+
+
 def is_half_written(name: str) -> bool:
     """Whether a file in a run directory is one of ours that a kill has left before it had its name."""
     return _HALF_WRITTEN.fullmatch(name) is not None
@@ -281,7 +291,7 @@ class Run:
             )
         if not (path / CONFIG).is_file():
             found = f"no {CONFIG} in it"
-            if (path / SWEEP).is_file():
+            if is_sweep(path):
                 runs = sorted(one.parent.name for one in path.glob(f"*/{CONFIG}"))
                 found = (
                     f"a sweep; name one of its runs: {', '.join(runs[:3])}{', …' if len(runs) > 3 else ''}"

@@ -105,12 +105,7 @@ class StatisticsTargets(Targets):
                 )
             follow = _FROM_S2[type(descriptor)]
             lags = descriptor.lags if isinstance(descriptor, TwoPointCorrelation) else 1
-            samples = [
-                cropped(one, lags)
-                if direction.spacing == spacing.PIXELS
-                else spacing.stretched(one, lags, direction.spacing)
-                for one in self.s2[axis]
-            ]
+            samples = [spacing.stretched(one, lags, direction.spacing) for one in self.s2[axis]]
             measured[descriptor.name] = [follow(one) for one in samples]
         return (Target.mean(measured),)
 
