@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mcrdist.errors import InputError
+from mcrdist.firstbytes import first_bytes
 
 MAX_PIXELS = 2**27  # 11585 x 11585: larger than any micrograph, smaller than what exhausts a laptop
 KINDS = "PNG, TIFF, JPEG, BMP, PGM or npy"
@@ -90,8 +91,7 @@ def read(path: Path) -> ImageFile:
 def _first_bytes(path: Path) -> bytes:
     """Return the first bytes of a file, or say why there are none."""
     try:
-        with path.open("rb") as file:
-            head = file.read(16)
+        head = first_bytes(path, 16)
     except FileNotFoundError:
         raise InputError(f"{path}: expected an image, found no such file; check the path") from None
     except IsADirectoryError:

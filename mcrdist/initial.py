@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcrdist.errors import UNREADABLE, InputError
+from mcrdist.firstbytes import first_bytes
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.store.volume import Volume
@@ -75,6 +76,7 @@ def _read(path: Path, slab: Slab, channels: int) -> list[Tensor]:
 
 def _numbers(path: Path, where: str) -> NDArray[Any]:
     try:
+        first_bytes(path, 1)  # a pipe would keep NumPy waiting
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except UNREADABLE as problem:
         raise InputError(f"{where}: expected an npy file with numbers ({problem})") from problem

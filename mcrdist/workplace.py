@@ -161,7 +161,8 @@ def restarted(comm: Comm) -> bool:
 
 def _check_targets(path: Path, known: Mapping[str, NDArray[Any]], measured: Mapping[str, Any]) -> None:
     """Raise an InputError where a micrograph is another one than that of the run."""
-    for name in sorted(known.keys() | measured.keys()):
+    # What an image looked like before it was segmented changes no run, and runs of before did not keep it.
+    for name in sorted(name for name in known.keys() | measured.keys() if not name.endswith("/grey")):
         if name in known and name in measured and _same(known[name], np.asarray(measured[name])):
             continue
         raise InputError(

@@ -59,14 +59,16 @@ def build(
     wide = {"z": (width[1], width[2]), "y": (width[0], width[2]), "x": (width[0], width[1])}
     for number, axis in enumerate(AXES):
         seed = number if separate else 0
-        image = smooth_field((micrograph, micrograph), wide[axis], 0.36, 90 + seed) >= 0.5
+        grey = smooth_field((micrograph, micrograph), wide[axis], 0.36, 90 + seed)
         planes = np.moveaxis(phase, number, 0).astype(float)
         # A mean over planes, disturbed a little: what a good reconstruction would have been asked for.
         s2 = two_point(planes, lags, True).mean(0) * (1 + 0.01 * np.cos(np.arange(lags + 1) / 4))
         targets[f"{axis}/s2"] = s2
         targets[f"{axis}/variation"] = variation(planes, True).mean() * 1.01
         targets[f"{axis}/volume_fraction"] = s2[lags, 0]
-        targets[f"{axis}/micrograph"] = image.astype(np.uint8)
+        targets[f"{axis}/micrograph"] = (grey >= 0.5).astype(np.uint8)
+        if separate:
+            targets[f"{axis}/grey"] = np.rint(255 * grey).astype(np.uint8)
         targets[f"{axis}/phase"] = 1
         targets[f"{axis}/source"] = source
     np.savez(run.targets, **targets)

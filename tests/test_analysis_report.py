@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from pathlib import Path
 
@@ -9,9 +11,11 @@ import numpy as np
 import pytest
 from chromium import needs_chromium, screenshot, visit
 from fake_run import build
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from mcrdist.analysis import targets_figure, write_report
+from mcrdist.analysis.drawing import SECOND
 from mcrdist.analysis.slices import correlations
 from mcrdist.errors import InputError
 from mcrdist.store import Run
@@ -137,12 +141,45 @@ def test_correlations_are_those_of_the_planes(odd: Run) -> None:
         assert found[axis].planes == found[axis].of == odd.phase.shape[k]
 
 
-def test_targets_figure(odd: Run, tmp_path: Path) -> None:
+def test_targets_figure(run: Run, odd: Run, tmp_path: Path) -> None:
     path = targets_figure(odd.path / "targets.npz", tmp_path / "targets.png")
     with Image.open(path) as image:
-        assert image.width > 1000 and image.height > 1000
+        assert image.width > 1500 and image.height > 1000
+        colours = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+    # One micrograph for all directions that ask for the same S₂ would be one row; here they ask for three.
+    with Image.open(targets_figure(run.path / "targets.npz", tmp_path / "labels.png")) as image:
+        assert 1000 < image.width < 1600 and image.height > 1000
+    same = {name.replace("y/", "z/").replace("x/", "z/"): value for name, value in run.targets.items()}
+    same |= {f"{axis}/{name[2:]}": value for name, value in same.items() if name[1] == "/" for axis in "yx"}
+    np.savez(tmp_path / "same.npz", **same)
+    with Image.open(targets_figure(tmp_path / "same.npz", tmp_path / "same.png")) as image:
+        assert 1000 < image.width < 1600 and 400 < image.height < 600
+    # The described phase is tinted: a white pixel of it as much as a colour of 40 % makes it.
+    tint = np.rint(255 * (0.6 + 0.4 * np.array(to_rgb(SECOND))))
+    assert (abs(colours - tint).max(1) <= 2).sum() > 1000
     with pytest.raises(InputError, match=r"expected NumPy arrays"):
         targets_figure(path, tmp_path / "again.png")
+
+
+def test_the_image_before_it_was_segmented(run: Run, odd: Run) -> None:
+    assert 'class="before"' not in text(run)
+    pictures = re.findall(r'<img src="data:image/png;base64,([\w+/=]+)"[^>]* hidden>', text(odd))
+    for axis, (rows, columns), picture in zip("zyx", [(40, 33), (24, 33), (24, 40)], pictures, strict=True):
+        grey = odd.targets[f"{axis}/grey"]
+        top, left = (96 - rows) // 2, (96 - columns) // 2
+        with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+            np.testing.assert_array_equal(image, grey[top : top + rows, left : left + columns])
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_it_shows_when_it_is_asked_for(odd: Run, tmp_path: Path) -> None:
+    page = tmp_path / "asked.html"
+    ask = "<script>document.querySelectorAll('.before')[1].click()</script></body>"
+    page.write_text(text(odd).replace("</body>", ask), encoding="utf-8")
+    figures = re.findall(r"<figcaption><b>Micrograph for.*?</figure>", visit(page).dom, re.S)
+    hidden = [[" hidden" in img for img in re.findall(r"<img[^>]*>", figure)] for figure in figures]
+    assert hidden == [[False, True], [True, False], [False, True]]
 
 
 @needs_chromium

@@ -6,6 +6,7 @@ own, and under torchrun, where no rank may be left hanging.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -64,6 +65,7 @@ FILES: dict[str, Case] = {
     "missing file": (lambda: None, ["micrograph.path=bad.png"], "no such file"),
     "directory": (lambda: Path("bad.png").mkdir(), ["micrograph.path=bad.png"], "found a directory"),
     "empty file": (lambda: Path("bad.png").touch(), ["micrograph.path=bad.png"], "found an empty file"),
+    "pipe": (lambda: os.mkfifo("bad.png"), ["micrograph.path=bad.png"], "found: a pipe or a device"),
     "damaged TIFF": (lambda: _damaged("bad.tif"), ["micrograph.path=bad.tif"], "damaged"),
     "truncated image": (lambda: _truncated("bad.png"), ["micrograph.path=bad.png"], "truncated"),
     "not an image": (lambda: Path("bad.png").write_text("no"), ["micrograph.path=bad.png"], "something else"),
@@ -156,6 +158,21 @@ RUNS: dict[str, Case] = {
         lambda: Path("start").mkdir(),
         ["micrograph.path=good.png", "initial=file", "initial_path=start"],
         "start",
+    ),
+    "initial field of a pipe": (
+        lambda: os.mkfifo("start.npy"),
+        ["micrograph.path=good.png", "initial=file", "initial_path=start.npy"],
+        "a pipe or a device",
+    ),
+    "targets of a pipe": (
+        lambda: os.mkfifo("targets.npz"),
+        ["target.path=targets.npz"],
+        "target.path: expected a file of targets, found: a pipe or a device",
+    ),
+    "known voxels of a pipe": (
+        lambda: os.mkfifo("known.npy"),
+        ["micrograph.path=good.png", "conditioning.path=known.npy"],
+        "found: a pipe or a device",
     ),
     "two pixel sizes": (
         lambda: None,

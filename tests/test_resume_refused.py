@@ -143,6 +143,20 @@ def test_another_micrograph_is_refused(cut: Path, tmp_path: Path) -> None:
         mcrdist.reconstruct(f"run.dir={place}", "resume=true")
 
 
+def test_other_greys_of_the_same_phases_are_the_same_micrograph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "run"
+    strong = (20 + 90 * IMAGE).astype(np.uint8)
+    weak, how = strong // 2 + 40, {"segmentation": "threshold", "threshold": 60}
+    with monkeypatch.context() as patch:
+        Stop(patch, 3)
+        conduct(place, micrograph={"image": strong, **how})
+    assert Run.open(place).targets["z/grey"].min() == 20
+    run = conduct(place, resume=True, micrograph={"image": weak, **how})
+    assert run.summary["status"] == "complete"
+
+
 def test_a_run_is_one_jobs_alone(cut: Path, tmp_path: Path) -> None:
     place = tmp_path / "run"
     shutil.copytree(cut, place)

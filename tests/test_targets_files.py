@@ -22,6 +22,7 @@ from mcrdist.errors import InputError
 from mcrdist.npzfile import load_npz
 from mcrdist.targets import Targets
 from mcrdist.targets.base import npz
+from mcrdist.targets.micrographs import MicrographTargets
 from mcrdist.targets.pymks import lay_out, take_in
 
 ONE, TWO = blobs((40, 48), seed=1), blobs((52, 44), seed=2)
@@ -82,6 +83,19 @@ def test_they_come_back_as_they_were(micrograph: Any, periodic: bool) -> None:
                     np.testing.assert_array_equal(left.values[key], right.values[key])
 
 
+def test_the_image_before_it_was_segmented_comes_back_too() -> None:
+    grey = np.random.default_rng(0).integers(0, 255, ONE.shape, dtype=np.uint8)
+    written = targets_of({"image": grey, "x": {"image": ONE}})
+    path = saved(written)
+    read = targets_of(path=path, lags=None)
+    for targets in (written, read):
+        assert isinstance(targets, MicrographTargets)
+        np.testing.assert_array_equal(targets.micrographs["y"][0].grey, grey)
+        assert targets.micrographs["x"][0].grey is None
+    assert saved(read) == path
+    np.testing.assert_array_equal(np.load(path)["z/grey"], grey)
+
+
 def test_the_values_of_every_descriptor_are_there() -> None:
     class Corner(Descriptor):
         name = "corner"
@@ -135,6 +149,8 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "labels of 16 bits": ({"z__micrograph": ONE.astype(np.uint16)}, "expected uint8 labels"),
     "one phase": ({"z__micrograph": ONE * 0}, "expected uint8 labels of two phases at least"),
     "phase absent": ({"x__phase": np.array(7)}, "7 among them"),
+    "grey levels of others": ({"z__grey": ONE[:-1]}, "z/grey: expected uint8 grey levels of all pixels"),
+    "grey levels of floats": ({"z__grey": ONE * 0.5}, "found 40x48 of float64"),
     "too small": ({"z__micrograph": ONE[:7]}, "8 pixels a side, found 7x48"),
     "pixel size": ({"z__pixel_size": np.array(-1.0), "z__unit": np.array("um")}, "expected a length"),
     "unit": (

@@ -23,7 +23,11 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 def label_png(labels: NDArray[Any]) -> str:
     """A (rows, columns) label image as a data URI of a PNG."""
-    return "data:image/png;base64," + base64.b64encode(label_bytes(labels)).decode()
+    return _uri(label_bytes(labels))
+
+
+def _uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def label_bytes(labels: NDArray[Any], unknown: int | None = 255) -> bytes:
@@ -55,6 +59,22 @@ def centre_crop(image: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     height, width = image.shape
     top, left = max(0, (height - rows) // 2), max(0, (width - columns) // 2)
     return image[top : top + rows, left : left + columns]
+
+
+def grey_png(grey: NDArray[np.uint8]) -> str:
+    """(rows, columns) grey levels as a data URI of a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(grey, "L").save(buffer, "PNG")
+    return _uri(buffer.getvalue())
+
+
+def averaged(grey: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Grey levels with pixels `factor` times as wide, each the mean of what was there."""
+    rows, columns = (n // factor * factor for n in grey.shape)
+    if factor == 1 or rows == 0 or columns == 0:
+        return grey
+    cells = grey[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor)
+    return np.asarray(np.rint(cells.mean((1, 3))), np.uint8)
 
 
 def coarsened(labels: NDArray[Any], factor: int) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from mcrdist.config import ConditioningConfig, MicrographSource
 from mcrdist.config.idle import check_place
 from mcrdist.directions import AXES
 from mcrdist.errors import InputError
+from mcrdist.firstbytes import first_bytes
 from mcrdist.parallel.slab import Slab
 from mcrdist.phases import Phases
 
@@ -201,9 +202,8 @@ def _plane(config: ConditioningConfig, source: MicrographSource, phases: Sequenc
 def _voxels(path: Path) -> NDArray[Any] | None:
     """A file of voxels, on disk; None if it is an image."""
     try:
-        with path.open("rb") as file:
-            if file.read(6) != b"\x93NUMPY":
-                return None
+        if first_bytes(path, 6) != b"\x93NUMPY":
+            return None
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None  # the reader of images says what is wrong

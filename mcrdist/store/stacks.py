@@ -11,6 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from mcrdist.errors import UNREADABLE, InputError
+from mcrdist.firstbytes import first_bytes
 from mcrdist.imagefile import open_tiff, pixel_size, plane_distance
 
 Sizes = tuple[float, float, float]
@@ -22,8 +23,12 @@ def is_stack(path: Path) -> bool:
     """Whether `path` is a TIFF file, or a directory of such."""
     if path.is_dir():
         return bool(_slices(path))
-    with path.open("rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    try:
+        return first_bytes(path, 4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    except OSError as error:
+        raise InputError(
+            f"{path}: expected an OME-Zarr image, a TIFF stack or npy, found: {error.strerror}; check the path"
+        ) from None
 
 
 def read_npy(path: Path) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mcrdist.config.micrograph import MINIMUM_SIZE, UNITS
 from mcrdist.directions import AXES
 from mcrdist.errors import InputError
+from mcrdist.firstbytes import first_bytes
 from mcrdist.micrograph import MAX_LABELS, Micrograph
 from mcrdist.npzfile import load_npz
 from mcrdist.targets.base import Targets
@@ -67,8 +68,7 @@ def read_targets(path: str | tuple[str, ...], key: str) -> Targets:
 
 def _head(path: Path, key: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(8)
+        return first_bytes(path, 8)
     except FileNotFoundError:
         raise InputError(
             f"{key}: expected a file of targets, found no such file ({path}); check the path"
@@ -152,6 +152,13 @@ def _micrograph(found: _Arrays, prefix: str) -> Micrograph:
             f"{MINIMUM_SIZE} pixels a side, found {shape} of {labels.dtype} with {len(present)} values; copy the file "
             "again"
         )
+    grey = found.arrays.get(f"{prefix}/grey")
+    if grey is not None and (grey.dtype != np.uint8 or grey.shape != labels.shape):
+        shape = "x".join(map(str, grey.shape))
+        raise InputError(
+            f"{found.name}: {prefix}/grey: expected uint8 grey levels of all pixels of {prefix}/micrograph, found "
+            f"{shape} of {grey.dtype}; copy the file again"
+        )
     size, unit = None, None
     if f"{prefix}/pixel_size" in found.arrays:
         size, unit = float(found.array(f"{prefix}/pixel_size", "f", 0)), found.text(f"{prefix}/unit")
@@ -159,7 +166,13 @@ def _micrograph(found: _Arrays, prefix: str) -> Micrograph:
             raise InputError(f"{found.name}: {prefix}/pixel_size: expected a length, found {size:g} {unit}")
     every = len(found.arrays.get("phases", ())) > 1
     return Micrograph(
-        labels, phase, size, unit, found.text(f"{prefix}/source"), every_phase=every and len(present) > 2
+        labels,
+        phase,
+        size,
+        unit,
+        found.text(f"{prefix}/source"),
+        grey,
+        every_phase=every and len(present) > 2,
     )
 
 

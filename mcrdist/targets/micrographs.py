@@ -166,7 +166,7 @@ class MicrographTargets(Targets):
         ]
 
     def origin(self) -> dict[str, NDArray[Any]]:
-        """``AXIS/micrograph``, ``AXIS/phase``, …; further ones of a direction as ``AXIS/image2/micrograph``, …"""
+        """``AXIS/micrograph``, ``AXIS/grey``, …; further ones of a direction as ``AXIS/image2/micrograph``, …"""
         arrays: dict[str, NDArray[Any]] = {}
         for axis, several in self.micrographs.items():
             for number, one in enumerate(several, 1):
@@ -176,6 +176,8 @@ class MicrographTargets(Targets):
                     f"{prefix}/phase": np.array(one.phase),
                     f"{prefix}/source": np.array(one.source),
                 }
+                if one.grey is not None:
+                    arrays[f"{prefix}/grey"] = one.grey
                 if one.pixel_size is not None:
                     arrays[f"{prefix}/pixel_size"] = np.array(one.pixel_size)
                     arrays[f"{prefix}/unit"] = np.array(one.unit)

@@ -50,6 +50,12 @@
     });
     addEventListener("resize", crisp);
     crisp();
+    document.querySelectorAll(".before").forEach((box) => box.addEventListener("change", () => {
+      const [segmented, grey] = box.closest("figure").querySelectorAll("img");
+      segmented.hidden = box.checked;
+      grey.hidden = !box.checked;
+      crisp();
+    }));
     addEventListener("hashchange", fromFragment);
     fromFragment();
   }
