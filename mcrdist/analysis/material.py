@@ -63,6 +63,20 @@ def images(targets: Mapping[str, NDArray[Any]], place: str) -> list[NDArray[Any]
     return [targets[f"{one}/micrograph"] for one in _places(targets, place)]
 
 
+def as_it_came(targets: Mapping[str, NDArray[Any]], axis: str) -> NDArray[np.uint8] | None:
+    """The image of a direction before it was segmented, (rows, columns) of grey levels; None where nobody kept it.
+
+    It is kept once, with the first of the directions that share a micrograph.
+    """
+    for other in (axis, *AXES):
+        if f"{other}/grey" in targets and np.array_equal(
+            targets[f"{other}/micrograph"], targets[f"{axis}/micrograph"]
+        ):
+            grey: NDArray[np.uint8] = targets[f"{other}/grey"]
+            return grey
+    return None
+
+
 def shown(targets: Mapping[str, NDArray[Any]], place: str, label: int) -> list[NDArray[np.bool_]]:
     """Where the phase is that has a label in the volume, on each of the `images`.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mcrdist.analysis import words
 from mcrdist.analysis.drawing import Picture, style, svg
 from mcrdist.analysis.material import AXES, Phase, plane_axes
-from mcrdist.analysis.pictures import averaged, centre_crop, coarsened, coloured
+from mcrdist.analysis.pictures import centre_crop, coarsened, coloured
 from mcrdist.analysis.slices import IN_PLANE, planes
 from mcrdist.store.metadata import short_unit
 from mcrdist.store.volume import Volume
@@ -47,13 +47,6 @@ def micrograph(
     labels = targets[f"{axis}/micrograph"]
     mask = labels == int(targets.get(f"{axis}/phase", np.int64(1)))
     return coarsened(labels if several else mask, factor)
-
-
-def as_it_came(targets: Mapping[str, NDArray[Any]], axis: str, factor: int = 1) -> NDArray[np.uint8] | None:
-    """The image of a direction before it was segmented, (rows, columns) of grey levels; None where nobody kept it."""
-    if f"{axis}/grey" not in targets:
-        return None
-    return averaged(targets[f"{axis}/grey"], factor)
 
 
 def middle_planes(volume: Volume, targets: Mapping[str, NDArray[Any]], material: Sequence[Phase]) -> Picture:

@@ -16,8 +16,8 @@ from plotly.offline import get_plotlyjs
 from mcrdist.analysis import evidence, measured, plates, view3d, words
 from mcrdist.analysis.drawing import save
 from mcrdist.analysis.figures import convergence, correlation_curves, correlation_maps
-from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
-from mcrdist.analysis.pictures import centre_crop, grey_png, label_png
+from mcrdist.analysis.material import AXES, Phase, as_it_came, phases, plane_axes
+from mcrdist.analysis.pictures import averaged, centre_crop, grey_png, label_png
 from mcrdist.analysis.slices import IN_PLANE, correlations, planes, spread
 from mcrdist.errors import InputError
 from mcrdist.store.metadata import short_unit
@@ -279,12 +279,14 @@ def _micrographs(
     for axis in [next(iter(images))] if shared else axes:
         served = axes if shared else (axis,)
         rows, columns = (max(size[IN_PLANE[a][k]] for a in served) for k in (0, 1))
-        part, grey = centre_crop(images[axis], rows, columns), plates.as_it_came(targets, axis, factor)
+        part, grey = centre_crop(images[axis], rows, columns), as_it_came(targets, axis)
         out.append(
             {
                 "axis": axis,
                 "image": label_png(part),
-                "grey": None if grey is None else grey_png(centre_crop(grey, rows, columns)),
+                "grey": None
+                if grey is None
+                else grey_png(centre_crop(averaged(grey, factor), rows, columns)),
                 "rows": part.shape[0],
                 "columns": part.shape[1],
                 "source": str(targets.get(f"{axis}/source", "micrograph")),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mcrdist.analysis import words
 from mcrdist.analysis.drawing import GOT, SECOND, style
 from mcrdist.analysis.figures import along_axes, whole
-from mcrdist.analysis.material import AXES
+from mcrdist.analysis.material import AXES, as_it_came
 from mcrdist.analysis.pictures import DARK, LIGHT
 from mcrdist.analysis.slices import IN_PLANE
 from mcrdist.npzfile import load_npz
@@ -22,7 +22,7 @@ from mcrdist.store.metadata import short_unit
 from mcrdist.store.place import writing
 
 #: What of a direction is drawn or told.
-_SHOWN = ("s2", "micrograph", "phase", "grey", "source", "volume_fraction", "variation", "pixel_size", "unit")
+_SHOWN = ("s2", "micrograph", "phase", "source", "volume_fraction", "variation", "pixel_size", "unit")
 
 
 def targets_figure(targets_path: str | Path, picture_path: str | Path) -> Path:
@@ -51,7 +51,7 @@ def targets_figure(targets_path: str | Path, picture_path: str | Path) -> Path:
     targets, path = load_npz(Path(targets_path)), Path(picture_path)
     found = _distinct(targets, [axis for axis in AXES if f"{axis}/s2" in targets])
     with style():
-        grey = any(f"{axes[0]}/grey" in targets for axes in found)
+        grey = any(f"{axis}/grey" in targets for axis in AXES)
         widths = (1, 1, 1.15, 1.6) if grey else (1, 1.15, 1.6)
         figure = Figure(figsize=(3.2 * sum(widths), 3.7 * len(found)), layout="constrained")
         parts = figure.subfigures(len(found), 1, squeeze=False, hspace=0.04)[:, 0]
@@ -85,9 +85,9 @@ def _equal(targets: Mapping[str, NDArray[Any]], one: str, other: str) -> bool:
 def _before(axes: Any, axis: str, targets: Mapping[str, NDArray[Any]]) -> None:
     """The image as it came, with what became the described phase tinted: a wrong threshold is seen at once."""
     axes.set_axis_off()
-    if f"{axis}/grey" not in targets:
+    grey = as_it_came(targets, axis)
+    if grey is None:
         return
-    grey = targets[f"{axis}/grey"]
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
     tint = np.zeros((*grey.shape, 4), np.uint8)
     tint[_described(axis, targets)] = np.rint(255 * np.array(to_rgba(SECOND, 0.4)))

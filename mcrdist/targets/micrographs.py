@@ -166,8 +166,12 @@ class MicrographTargets(Targets):
         ]
 
     def origin(self) -> dict[str, NDArray[Any]]:
-        """``AXIS/micrograph``, ``AXIS/grey``, …; further ones of a direction as ``AXIS/image2/micrograph``, …"""
+        """``AXIS/micrograph``, …; further ones of a direction as ``AXIS/image2/micrograph``, …
+
+        ``AXIS/grey``, which may be large, stands with the first direction that has the image.
+        """
         arrays: dict[str, NDArray[Any]] = {}
+        told: set[int] = set()
         for axis, several in self.micrographs.items():
             for number, one in enumerate(several, 1):
                 prefix = axis if number == 1 else f"{axis}/image{number}"
@@ -176,8 +180,9 @@ class MicrographTargets(Targets):
                     f"{prefix}/phase": np.array(one.phase),
                     f"{prefix}/source": np.array(one.source),
                 }
-                if one.grey is not None:
+                if one.grey is not None and id(one) not in told:
                     arrays[f"{prefix}/grey"] = one.grey
+                told.add(id(one))
                 if one.pixel_size is not None:
                     arrays[f"{prefix}/pixel_size"] = np.array(one.pixel_size)
                     arrays[f"{prefix}/unit"] = np.array(one.unit)
