@@ -70,19 +70,21 @@ def grey_png(grey: NDArray[np.uint8]) -> str:
 
 def averaged(grey: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     """Grey levels with pixels `factor` times as wide, each the mean of what was there."""
-    rows, columns = (n // factor * factor for n in grey.shape)
-    if factor == 1 or rows == 0 or columns == 0:
-        return grey
-    cells = grey[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor)
-    return np.asarray(np.rint(cells.mean((1, 3))), np.uint8)
+    return np.asarray(np.rint(_cells(grey, factor).mean((1, 3))), np.uint8)
 
 
 def coarsened(labels: NDArray[Any], factor: int) -> NDArray[np.uint8]:
     """A label image with pixels `factor` times as wide, each what most of it was."""
-    rows, columns = (n // factor * factor for n in labels.shape)
-    if factor == 1 or rows == 0 or columns == 0:
+    if factor == 1:
         return labels.astype(np.uint8)
-    cells = labels[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor)
+    cells = _cells(labels, factor)
     found = np.unique(cells)[::-1]  # of two that are as frequent, the greater label
     shares = np.stack([(cells == label).mean((1, 3)) for label in found])
     return np.asarray(found[shares.argmax(0)], np.uint8)
+
+
+def _cells(image: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Pixels by squares of `factor`: (rows, factor, columns, factor); of a smaller image each by itself."""
+    factor = factor if min(image.shape) >= factor else 1
+    rows, columns = (n // factor for n in image.shape)
+    return image[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
