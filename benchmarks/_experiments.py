@@ -13,6 +13,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "benchmarks" / "paper.yaml"
+#: What is kept of the runs.
+RECORDS = ROOT / "benchmarks" / "paper.jsonl"
 #: Where the micrographs are, and where the results go, unless somebody says so.
 DATA = ROOT.parent / "shared" / "data" / "micrographs"
 OUT = ROOT / "paper"
@@ -76,8 +78,8 @@ def load(path: Path = LIST) -> list[Figure]:
     found = []
     for figure in content["figures"]:
         common = shlex.split(figure.get("common", ""))
-        alone = figure.get("alone", False)
-        runs = [run for entry in figure["runs"] for run in _expanded(entry, common, alone, known)]
+        shared = {"alone": figure.get("alone", False), "measure": figure.get("measure", ())}
+        runs = [run for entry in figure["runs"] for run in _expanded(shared | entry, common, known)]
         known |= {run.name: run for run in runs if run.name not in known}
         found.append(Figure(figure["id"], figure["title"], figure["text"], runs, figure.get("show", 0)))
     return found
@@ -98,7 +100,7 @@ def runs(figures: Sequence[Figure]) -> list[Experiment]:
 
 
 def _expanded(
-    entry: Mapping[str, Any], common: Sequence[str], alone: bool, known: Mapping[str, Experiment]
+    entry: Mapping[str, Any], common: Sequence[str], known: Mapping[str, Experiment]
 ) -> Iterator[Experiment]:
     """The runs that an entry stands for."""
     if "settings" not in entry:
@@ -124,6 +126,6 @@ def _expanded(
             entry["minutes"],
             paper,
             entry.get("parts", {}),
-            entry.get("measure", ()),
-            entry.get("alone", alone),
+            entry["measure"],
+            entry["alone"],
         )

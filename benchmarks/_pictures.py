@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from PIL import Image
 
 from mcrdist.analysis import scatter
 from mcrdist.analysis.drawing import Picture, pen, style, svg
-from mcrdist.analysis.ensemble import Member
 from mcrdist.analysis.figures import percent_axis
 from mcrdist.analysis.pictures import coloured
 from mcrdist.analysis.plates import block
@@ -46,12 +46,14 @@ def convergence(outcomes: Sequence[Outcome]) -> Picture:
         figure = Figure(figsize=(8.4, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         for number, one in enumerate(outcomes):
-            lines = [line for line in one.metrics if line["level"] == one.metrics[-1]["level"]]
-            errors = [100 * max(line["errors"]["s2"], SMALLEST) for line in lines]
-            attempts = np.prod(one.run.volume.shape) if lines[0].get("stage") == "anneal" else 1
-            how = pen(number, len(lines))
-            left.plot([attempts * (k + 1) for k in range(len(lines))], errors, **how)
-            right.plot([line["seconds"] for line in lines], errors, label=one.experiment.label, **how)
+            level, iteration, seconds, s2 = (
+                one.curve[name] for name in ("level", "iteration", "seconds", "s2")
+            )
+            last = level == level[-1]
+            attempts = math.prod(one.record["shape"]) if one.record["stage"] == "anneal" else 1
+            errors, how = 100 * np.maximum(s2[last], SMALLEST), pen(number, last.sum())
+            left.plot(attempts * (iteration[last] - iteration[last][0] + 1), errors, **how)
+            right.plot(seconds[last], errors, label=one.experiment.label, **how)
         left.set(xscale="log", yscale="log", xlabel="iterations", ylabel="E(S₂) (%)")
         right.set(xscale="log", xlabel="time (s)")
         right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -84,10 +86,15 @@ def against_weight(series: Mapping[str, Sequence[tuple[float, Outcome]]], level:
 
 def over_time(outcomes: Sequence[Outcome]) -> Picture | None:
     """The error of S2 against time."""
-    members = {one.experiment.label: Member(one.run, {}, 0) for one in outcomes}
-    return scatter.errors_over_time(members, "s2")
+    return scatter.errors_over_time({one.experiment.label: _fall(one) for one in outcomes}, "s2")
+
+
+def _fall(one: Outcome) -> scatter.Fall:
+    final = one.error("rounded", "s2")
+    end = None if final is None else (one.record["seconds"], final)
+    return scatter.Fall(one.curve["seconds"], one.curve["s2"], end)
 
 
 def spread(outcomes: Sequence[Outcome], names: Sequence[str]) -> Picture | None:
     """A dot a run and descriptor."""
-    return scatter.error_scatter({"": [Member(one.run, {}, 0) for one in outcomes]}, names)
+    return scatter.error_scatter({"": [one.errors("rounded") for one in outcomes]}, names)

@@ -11,7 +11,8 @@ with its share of the cores: that gets more done than all cores for one. Those w
 afterwards. The rounded volumes are judged by a program that shares no code with this one (lags up to 16), where there
 is one.
 
-Prints one JSON line a run and keeps it in OUT/NAME.json, for benchmarks/results_page.py.
+Prints one JSON line a run. Its record is OUT/NAME.json and the picture of its volume OUT/NAME.png, for
+benchmarks/results_page.py.
 """
 
 from __future__ import annotations
@@ -28,15 +29,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import _records as records
 import torch
 from _experiments import DATA, LIST, OUT, ROOT, Experiment, Figure, load, runs
 from _measured import gram_errors, judged
+from _pictures import volume as draw
 
 import mcrdist
 from mcrdist.store.checksums import is_finished
 
 #: Estimated minutes of the longest runs that are done unasked.
 MOST = 10.0
+#: What is printed of a record.
+TOLD = ("seconds", "memory_GB", "threads", "judged")
+#: Matplotlib's settings belong to the process.
+DRAWING = threading.Lock()
 
 
 def chosen(figures: list[Figure], only: list[str] | None) -> list[Experiment]:
@@ -106,18 +113,16 @@ def record(run: Experiment, going: Runs, threads: int, data: Path, out: Path, ju
         if status != "complete":
             return facts | {"status": status, "message": message}
     done = mcrdist.open(place)
-    summary = done.summary
-    facts |= {
-        "status": "complete",
-        "seconds": round(summary["seconds"], 1),
-        "memory_GB": round(summary["memory"] / 1e9, 2),
-        "threads": summary["threads"],
-    }
+    facts |= records.figures(done, curve="curve" in run.measure)
     if "gram" in run.measure:
         facts["gram"] = before.get("gram") or gram_errors(done)
     facts["judged"] = before.get("judged") or judged(done, judge)
-    kept.write_text(json.dumps(facts, indent=1) + "\n")
-    return facts
+    picture = kept.with_suffix(".png")
+    if not before or not picture.is_file():
+        with DRAWING:
+            draw(done, picture)
+    kept.write_text(json.dumps(facts) + "\n")
+    return {"run": run.name, "status": "complete"} | {name: facts[name] for name in TOLD}
 
 
 def main() -> int:

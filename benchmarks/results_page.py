@@ -1,11 +1,13 @@
 """Write docs/results.md and its pictures from the runs that benchmarks/paper.py made, and from nothing else.
 
-    python benchmarks/results_page.py [--out paper] [--page docs/results.md] [--readme README.md]
-                                      [--experiments benchmarks/paper.yaml]
+    python benchmarks/results_page.py [--out paper] [--records benchmarks/paper.jsonl] [--page docs/results.md]
+                                      [--readme README.md] [--experiments benchmarks/paper.yaml]
 
-Every table comes with the commands of its rows. Where a figure of ours is worse than the paper's, the page says so, and
-of runs that are not there, that they are not. Pictures go into a directory beside the page, named as it is, which they
-have to themselves; README.md shows some between `<!-- gallery -->` and `<!-- /gallery -->`.
+The records and pictures of the runs in OUT take the place of those that were kept of earlier ones, and other records
+stay as they are: not all runs need to be made again, nor on one machine. A run whose settings the list has changed
+since is forgotten. Every table comes with the commands of its rows. Where a figure of ours is worse than the paper's,
+the page says so, and of runs that are not there, that they are not. Pictures go into a directory beside the page, named
+as it is, which they have to themselves; README.md shows some between `<!-- gallery -->` and `<!-- /gallery -->`.
 """
 
 from __future__ import annotations
@@ -14,15 +16,18 @@ import argparse
 import html
 import os
 import re
+import shutil
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import _pictures as pictures
-from _experiments import LIST, OUT, ROOT, SHOWN, Experiment, Figure, load, shown
-from _outcomes import Column, Outcome, outcome, percent, table
+import _records as records
+from _experiments import LIST, OUT, RECORDS, ROOT, SHOWN, Experiment, Figure, load, runs, shown
+from _outcomes import Column, Outcome, percent, table
 
 from mcrdist.analysis import words
 from mcrdist.analysis.drawing import Picture
@@ -40,8 +45,8 @@ HEAD = """\
 
 The experiments of Seibert et al. (2022), and some beyond them. `make paper` runs them (`benchmarks/paper.yaml` lists
 them; those of more than ten minutes with `PAPER='--most-minutes 90'`) and writes this page from what the runs left.
-Every number in a table is read from a run directory, and the command of each is below its table ({shown} is the
-directory of the micrographs). {made}
+Every number in a table is one that a run left (`benchmarks/paper.jsonl` keeps them), and the command of each is below
+its table ({shown} is the directory of the micrographs). {made}
 
 E is Eq. 10 of the paper, the mean over slices of ‖D − D_des‖ / ‖D_des‖, and the mean over directions. *Relaxed* is the
 field with its grey voxels, when the descent has ended; *two phases* is the field that was then driven to two phases;
@@ -103,12 +108,12 @@ def errors(section: Section) -> None:
         Column("E(φ) rounded", lambda one: percent(one.error("rounded", "volume_fraction"))),
         Column("lineal path (judge)", lambda one: percent(one.judged("E_lineal"))),
         Column("grid imprint (judge)", lambda one: _plain(one.judged("grid_imprint"), "{:.3f}")),
-        Column("grey", lambda one: percent(one.run.summary.get("grey_fraction"))),
-        Column("lags", lambda one: str(one.run.targets.get("lags", ""))),
-        Column("iterations", lambda one: str(len(one.metrics) or "")),
-        Column("time", lambda one: words.duration(one.run.summary.get("seconds"))),
-        Column("threads", lambda one: str(one.run.summary.get("threads", ""))),
-        Column("memory", lambda one: _plain(one.run.summary.get("memory"), "{:.2f} GB", 1e-9)),
+        Column("grey", lambda one: percent(one.record["grey_fraction"])),
+        Column("lags", lambda one: _plain(one.record["lags"], "{:d}")),
+        Column("iterations", lambda one: str(one.record["iterations"])),
+        Column("time", lambda one: words.duration(one.record["seconds"])),
+        Column("threads", lambda one: str(one.record["threads"])),
+        Column("memory", lambda one: _plain(one.record["memory_GB"], "{:.2f} GB")),
     ]
     rows = [(one.experiment.label, [column.of(one) for column in columns]) for one in section.done]
     section.say(table("run", rows, [column.title for column in columns]))
@@ -175,7 +180,7 @@ def fig06(section: Section) -> None:
     series: dict[str, list[tuple[float, Outcome]]] = {}
     constraint = None
     for one in section.done:
-        settings = one.run.config["descriptors"]["variation"]
+        settings = one.record["variation"]
         if settings["mode"] == "constrain":
             constraint = one
         else:
@@ -209,7 +214,7 @@ def fig10(section: Section) -> None:
     errors(section)
     for one in section.done:
         slowest = 60 * max(one.experiment.paper["minutes"])
-        ours = one.run.summary["seconds"]
+        ours = one.record["seconds"]
         told = f"{words.duration(ours)} against the {words.duration(slowest)} of the paper"
         told += f", {slowest / ours:.0f} times as fast." if ours <= slowest else ": **slower**."
         section.say(
@@ -228,14 +233,14 @@ def table1(section: Section) -> None:
     """Time an iteration."""
     rows, slower, faster = [], [], []
     for one in section.done:
-        paper, ours = one.experiment.paper, one.an_iteration
+        paper, ours = one.experiment.paper, one.record["an_iteration"]
         theirs = []
         if "iterations" in paper:
             theirs = sorted(60 * t / n for t, n in zip(paper["minutes"], paper["iterations"], strict=True))
         if theirs and ours is not None:
             (slower if ours > theirs[-1] else faster).append(one.experiment.label)
         told = " to ".join(dict.fromkeys(f"{words.number(value, 2)} s" for value in theirs))
-        threads = str(one.run.summary.get("threads", ""))
+        threads = str(one.record["threads"])
         rows.append((one.experiment.label, [_plain(ours, "{:.3g} s"), told, threads]))
     section.say(table("descriptors and size", rows, ["ours", "the paper's, on an A100", "threads"]))
     for said, labels in (("No slower than the A100", faster), ("**Slower** than the A100", slower)):
@@ -283,9 +288,9 @@ WRITERS: dict[str, Callable[[Section], None]] = {
 }
 
 
-def written(figure: Figure, out: Path, place: Path) -> str:
+def written(figure: Figure, kept: Mapping[str, Mapping[str, Any]], place: Path) -> str:
     """The section of a figure."""
-    found = [(run, outcome(run, out)) for run in figure.runs]
+    found = [(run, Outcome(run, kept[run.name]) if run.name in kept else None) for run in figure.runs]
     section = Section(figure, [one for _, one in found if one is not None], place)
     section.say(f"## {figure.title}")
     section.say(figure.text)
@@ -305,9 +310,9 @@ def _blocks(section: Section) -> str:
     """Pictures of all volumes, with their labels."""
     cells = []
     for one in section.done:
-        path = section.place / f"{one.experiment.name}.png"
-        pictures.volume(one.run, path)
-        cells.append((one.experiment.label, f"![{one.experiment.label}]({section.place.name}/{path.name})"))
+        label, path = one.experiment.label, section.place / f"{one.experiment.name}.png"
+        if path.is_file():
+            cells.append((label, f"![{label}]({section.place.name}/{path.name})"))
     return _side_by_side(cells, section.figure.show)
 
 
@@ -343,27 +348,37 @@ def _commands(title: str, experiments: Sequence[Experiment]) -> str:
     return f"<details><summary>{title}</summary><pre><code>{html.escape(chr(10).join(lines))}</code></pre></details>"
 
 
-def _plain(value: float | None, show: str, factor: float = 1.0) -> str:
-    return "" if value is None else show.format(value * factor)
+def _plain(value: float | None, show: str) -> str:
+    return "" if value is None else show.format(value)
 
 
-def _made(done: Sequence[Outcome]) -> str:
+def _made(kept: Iterable[Mapping[str, Any]]) -> str:
     """On what the runs were made."""
-    known = {
-        (
-            one.run.environment.get("cores"),
-            one.run.environment.get("machine"),
-            one.run.environment["packages"]["torch"],
-        )
-        for one in done
-        if one.run.environment.get("packages")
+    places = sorted({"{cores} cores ({machine}), torch {torch}".format(**one["made"]) for one in kept})
+    return f"They ran on {'; '.join(places)}, without a GPU." if places else "None has been run yet."
+
+
+def gathered(figures: Sequence[Figure], path: Path, out: Path) -> dict[str, Mapping[str, Any]]:
+    """The records of all runs of the list, new ones for kept ones; they are what is kept from now on."""
+    known = records.read(path) | records.new(out)
+    found = {run.name: records.of(run, known) for figure in figures for run in figure.runs}
+    kept = {name: record for name, record in found.items() if record is not None}
+    records.write(path, kept.values())
+    return kept
+
+
+def pictured(figures: Sequence[Figure], kept: Iterable[str], out: Path, place: Path) -> None:
+    """Leave in `place` the pictures of volumes that the page shows, new ones for old ones, and nothing else."""
+    place.mkdir(parents=True, exist_ok=True)
+    wanted = {
+        f"{run.name}.png" for figure in figures if figure.show for run in figure.runs if run.name in kept
     }
-    if not known:
-        return "None has been run yet."
-    places = "; ".join(
-        f"{cores} cores ({machine}), torch {torch}" for cores, machine, torch in sorted(known, key=str)
-    )
-    return f"They ran on {places}, without a GPU."
+    for old in [*place.glob("*.png"), *place.glob("*.svg")]:
+        if old.name not in wanted:
+            old.unlink()
+    for name in wanted:
+        if (out / name).is_file():
+            shutil.copyfile(out / name, place / name)
 
 
 def main() -> int:
@@ -371,23 +386,23 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=OUT, help="where the runs are")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="what is kept of runs")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--experiments", type=Path, default=LIST)
     arguments = parser.parse_args()
     figures = load(arguments.experiments)
     place = arguments.page.with_suffix("")
-    place.mkdir(parents=True, exist_ok=True)
-    for old in [*place.glob("*.png"), *place.glob("*.svg")]:
-        old.unlink()
-    everything = {run.name: outcome(run, arguments.out) for figure in figures for run in figure.runs}
-    done = [one for one in everything.values() if one is not None]
-    text = HEAD.format(made=_made(done), shown=f"`{SHOWN}`", attribution=shown(arguments.experiments)[1])
-    text += "\n".join(written(figure, arguments.out, place) for figure in figures)
+    kept = gathered(figures, arguments.records, arguments.out)
+    pictured(figures, kept, arguments.out, place)
+    text = HEAD.format(
+        made=_made(kept.values()), shown=f"`{SHOWN}`", attribution=shown(arguments.experiments)[1]
+    )
+    text += "\n".join(written(figure, kept, place) for figure in figures)
     arguments.page.write_text(f"{text}\n{TAIL}", encoding="utf-8")
     gallery(arguments.readme, place, arguments.experiments)
     size = sum(path.stat().st_size for path in place.iterdir())
-    print(f"{arguments.page}: {len(done)} of {len(everything)} runs, {size / 1e6:.2f} MB of pictures")
+    print(f"{arguments.page}: {len(kept)} of {len(runs(figures))} runs, {size / 1e6:.2f} MB of pictures")
     if size > MOST_BYTES:
         print(f"{place}: expected at most {MOST_BYTES / 1e6:g} MB of pictures", file=sys.stderr)
         return 1

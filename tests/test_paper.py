@@ -31,6 +31,7 @@ figures:
 - id: fig02
   title: "Fig. 2"
   text: A board.
+  measure: [curve]
   runs:
   - {name: board, label: "gradient", minutes: 0.1, settings: "+experiment=fig02_gradient volume.shape=[16,16]
       target.lags=8 optimizer.iterations=20"}
@@ -139,6 +140,19 @@ def options(place: Path) -> Sequence[object]:
     return ("--out", place / "out", "--experiments", place / "tiny.yaml")
 
 
+def page_of(place: Path, experiments: Path, out: Path) -> str:
+    """The page that comes of the records in `place` and of new ones in `out`."""
+    (place / "README.md").write_text("before\n<!-- gallery -->\nold\n<!-- /gallery -->\nafter\n")
+    page = place / "docs" / "results.md"
+    page.parent.mkdir(exist_ok=True)
+    done = python(
+        *(ROOT / "benchmarks" / "results_page.py", "--out", out, "--experiments", experiments),
+        *("--records", place / "kept.jsonl", "--page", page, "--readme", place / "README.md"),
+    )
+    assert done.returncode == 0, done.stderr
+    return page.read_text(encoding="utf-8")
+
+
 def run(place: Path) -> list[dict[str, Any]]:
     (place / "cache").mkdir(exist_ok=True)  # without the network: Gram matrices are not measured
     done = python(
@@ -174,17 +188,12 @@ def test_runs_are_made_once(made: tuple[Path, list[dict[str, Any]]]) -> None:
 @pytest.mark.slow
 def test_the_page_tells_what_the_runs_left(made: tuple[Path, list[dict[str, Any]]]) -> None:
     place, _ = made
+    text = page_of(place, place / "tiny.yaml", place / "out")
     page, readme = place / "docs" / "results.md", place / "README.md"
-    page.parent.mkdir()
-    readme.write_text("before\n<!-- gallery -->\nold\n<!-- /gallery -->\nafter\n")
-    given = (*options(place), "--page", page, "--readme", readme)
-    done = python(ROOT / "benchmarks" / "results_page.py", *given)
-    assert done.returncode == 0, done.stderr
     assert readme.read_text().splitlines() == [
         *("before", "<!-- gallery -->", "| easy, 16³ |", "|---|"),
         *("| ![easy, 16³](docs/results/small-easy.png) |", "", "Mine.", "<!-- /gallery -->", "after"),
     ]
-    text = page.read_text(encoding="utf-8")
     for name in re.findall(r"\]\((results/[^)]+)\)", text):
         assert (page.parent / name).stat().st_size > 500
     assert {path.name for path in page.with_suffix("").iterdir()} == {
@@ -199,9 +208,8 @@ def test_the_page_tells_what_the_runs_left(made: tuple[Path, list[dict[str, Any]
     assert "at or below it for easy (" in said and "**worse** for there (" in said
     assert "| easy: across | x |" in text
     assert "**Not run:** gone; long." in text
-    for facts in made[1]:
-        if facts["status"] == "complete":
-            assert facts["command"] in text
+    for line in (place / "kept.jsonl").read_text(encoding="utf-8").splitlines():
+        assert json.loads(line)["command"] in text
     assert "1.2 s to 1.5 s" in text
     assert "E(G)" not in "".join(line for line in text.splitlines() if line.startswith("| run"))
 
@@ -220,15 +228,45 @@ def test_a_run_with_other_settings_is_left_alone(made: tuple[Path, list[dict[str
 
 
 @pytest.mark.slow
+def test_what_was_told_of_runs_outlives_them(made: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    place, _ = made
+    first = page_of(tmp_path, place / "tiny.yaml", place / "out")
+    pictures = {path.name: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()}
+    kept = (tmp_path / "kept.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line)["run"] for line in kept.splitlines()] == [
+        *("board", "swaps", "small-there", "small-easy")  # in the order of the list
+    ]
+    assert page_of(tmp_path, place / "tiny.yaml", tmp_path / "nothing") == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()} == pictures
+    assert (tmp_path / "kept.jsonl").read_text(encoding="utf-8") == kept
+
+
+@pytest.mark.slow
+def test_a_new_run_takes_the_place_of_an_old_one(
+    made: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    place, _ = made
+    first = page_of(tmp_path, place / "tiny.yaml", place / "out")
+    (tmp_path / "out").mkdir()
+    new = json.loads((place / "out" / "small-there.json").read_text())
+    new["errors"]["last"]["s2"] = 0.4321
+    (tmp_path / "out" / "small-there.json").write_text(json.dumps(new))
+    (tmp_path / "out" / "small-there.png").write_bytes(b"new")
+    second = page_of(tmp_path, place / "tiny.yaml", tmp_path / "out")
+    assert "43.2\u00a0%" in second and "43.2\u00a0%" not in first
+    rows = [[line for line in text.splitlines() if line.startswith("| easy ")] for text in (first, second)]
+    assert rows[0] == rows[1]
+    assert (tmp_path / "docs" / "results" / "small-there.png").read_bytes() == b"new"
+
+
+@pytest.mark.slow
 def test_a_run_that_the_list_has_changed_since_is_not_told_of(
     made: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     place, _ = made
     changed = tmp_path / "tiny.yaml"
     changed.write_text(TINY.replace("there.npy seed=1", "there.npy seed=7"))
-    page = tmp_path / "results.md"
-    readme = tmp_path / "README.md"
-    readme.write_text("no gallery\n")
-    given = ("--out", place / "out", "--experiments", changed, "--page", page, "--readme", readme)
-    assert python(ROOT / "benchmarks" / "results_page.py", *given).returncode == 0
-    assert "**Not run:** gone; easy; long." in page.read_text(encoding="utf-8")
+    text = page_of(tmp_path, changed, place / "out")
+    assert "**Not run:** gone; easy; long." in text
+    assert "small-easy" not in (tmp_path / "kept.jsonl").read_text(encoding="utf-8")
+    assert not (tmp_path / "docs" / "results" / "small-easy.png").exists()

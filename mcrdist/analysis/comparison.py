@@ -14,7 +14,7 @@ from mcrdist.analysis.drawing import save
 from mcrdist.analysis.ensemble import Member
 from mcrdist.analysis.material import AXES, Phase, phases, plane_axes
 from mcrdist.analysis.report import render
-from mcrdist.analysis.scatter import correlation_curves, errors_over_time
+from mcrdist.analysis.scatter import Fall, correlation_curves, errors_over_time
 from mcrdist.analysis.slices import correlations, spread
 from mcrdist.analysis.volume.table import titled
 from mcrdist.config import MicrographConfig
@@ -93,7 +93,8 @@ def _content(runs: Mapping[str, Run]) -> dict[str, Any]:
         "times": [
             figure
             for error in ("s2", "variation")
-            if (figure := errors_over_time(members, error)) is not None
+            if (figure := errors_over_time({n: Fall.of(m, error) for n, m in members.items()}, error))
+            is not None
         ],
         "curves": _curves(runs, material),
     }

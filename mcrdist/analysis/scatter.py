@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from mcrdist.analysis import words
 from mcrdist.analysis.drawing import CURVES, MARKS, WANTED, Picture, pen, style, svg
@@ -17,8 +19,10 @@ from mcrdist.analysis.slices import IN_PLANE, Correlation
 _NAMED = 8
 
 
-def error_scatter(ensembles: Mapping[str, Sequence[Member]], names: Sequence[str]) -> Picture | None:
-    """A dot a member and descriptor, with mean and standard deviation of each ensemble.
+def error_scatter(
+    ensembles: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]
+) -> Picture | None:
+    """A dot a member and descriptor, with mean and standard deviation of each ensemble; members are their errors.
 
     None where nothing has been measured.
     """
@@ -31,7 +35,7 @@ def error_scatter(ensembles: Mapping[str, Sequence[Member]], names: Sequence[str
         for number, (setting, group) in enumerate(ensembles.items()):
             colour, mark = CURVES[number % len(CURVES)], MARKS[number % len(MARKS)]
             for k, name in enumerate(names):
-                values = [member.errors().get(name) for member in group]
+                values = [errors.get(name) for errors in group]
                 known = 100 * np.array([value for value in values if value])  # 0 has no place on a log axis
                 middle = k + (number - (len(ensembles) - 1) / 2) * width
                 spread = (
@@ -80,8 +84,36 @@ def correlation_curves(ensembles: Mapping[str, Sequence[Correlation]]) -> Pictur
         return svg(figure, f"s2-phase-{first.phase.label}-normal-to-{first.axis}")
 
 
-def errors_over_time(runs: Mapping[str, Member], name: str) -> Picture | None:
-    """The error of a descriptor, of the relaxed field, against the time of each run; a star is the rounded volume's.
+@dataclass(frozen=True)
+class Fall:
+    """How an error falls while a run goes on.
+
+    Attributes
+    ----------
+    seconds, errors : arrays
+        Of the relaxed field, one an iteration; NaN where nothing was measured.
+    end : (float, float) or None
+        Seconds of the finished run and error of its rounded volume.
+    """
+
+    seconds: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    end: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, member: Member, name: str) -> Fall:
+        """That of a descriptor's error."""
+        metrics = member.run.metrics
+        final, seconds = member.errors().get(name), member.run.summary.get("seconds")
+        return cls(
+            continued(column(metrics, "seconds")),
+            column(metrics, "errors", name),
+            (seconds, final) if seconds and final else None,
+        )
+
+
+def errors_over_time(falls: Mapping[str, Fall], name: str) -> Picture | None:
+    """The error of a descriptor against the time of each run; a star is the rounded volume's.
 
     None where no run has recorded any.
     """
@@ -89,20 +121,18 @@ def errors_over_time(runs: Mapping[str, Member], name: str) -> Picture | None:
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         axes = figure.subplots()
         drawn = False
-        for number, (label, member) in enumerate(runs.items()):
-            metrics = member.run.metrics
-            seconds, errors = continued(column(metrics, "seconds")), column(metrics, "errors", name)
-            how = pen(number, len(metrics))
-            if np.isfinite(seconds * errors).any():
-                draw(axes, seconds, 100 * errors, how, label)
-                drawn = True
-            final, end = member.errors().get(name), member.run.summary.get("seconds")
-            if final and end:
-                only = None if np.isfinite(seconds * errors).any() else label
+        for number, (label, fall) in enumerate(falls.items()):
+            how = pen(number, len(fall.errors))
+            known = bool(np.isfinite(fall.seconds * fall.errors).any())
+            if known:
+                draw(axes, fall.seconds, 100 * fall.errors, how, label)
+            if fall.end is not None:
+                end, final = fall.end
                 axes.plot(
-                    [end], [100 * final], "*", ms=10, mec=WANTED, mew=0.6, color=how["color"], label=only
-                )
-                drawn = True
+                    *([end], [100 * final], "*"), ms=10, mec=WANTED, mew=0.6, color=how["color"],
+                    label=None if known else label,
+                )  # fmt: skip
+            drawn = drawn or known or fall.end is not None
         if not drawn:
             return None
         percent_axis(axes)

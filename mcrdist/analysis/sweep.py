@@ -73,7 +73,9 @@ def _content(path: Path) -> dict[str, Any]:
         "descriptors": [words.descriptor(name) for name in names],
         "runs": [_row(member, names, material) for member in members],
         "ensembles": [_ensemble(setting, group, names, material) for setting, group in ensembles.items()],
-        "scatter": error_scatter(ensembles, names),
+        "scatter": error_scatter(
+            {setting: [member.errors() for member in group] for setting, group in ensembles.items()}, names
+        ),
         "pictures": _pictures(members[:_SHOWN]),
         "micrograph": gallery.of_micrograph(first, material),
         "curves": _curves(ensembles, material),
