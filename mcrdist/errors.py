@@ -4,12 +4,18 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 
 #: What NumPy and its libraries raise on a file that is damaged, or claims absurd sizes.
 UNREADABLE = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, zlib.error, struct.error, KeyError, IndexError,
     TypeError, ArithmeticError, AssertionError, RuntimeError, MemoryError, tokenize.TokenError, SyntaxError,
 )  # fmt: skip
+
+
+def first_of(names: Sequence[str], between: str = ", ", most: int = 3) -> str:
+    """The first names, and a sign that there are more: "a, b, c, …"."""
+    return between.join([*names[:most], *["…"] * (len(names) > most)])
 
 
 class InputError(ValueError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mcrdist import begun
 from mcrdist.config import ReconstructConfig, to_mapping
-from mcrdist.errors import InputError
+from mcrdist.errors import InputError, first_of
 from mcrdist.parallel.comm import Comm
 from mcrdist.reconstruct import conduct
 from mcrdist.record import Interrupt
@@ -158,7 +158,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def _list(runs: Sequence[Planned]) -> str:
-    return f"{len(runs)} ({', '.join(run.dir for run in runs[:3])}{', …' if len(runs) > 3 else ''})"
+    return f"{len(runs)} ({first_of([run.dir for run in runs])})"
 
 
 def _once(say: Callable[[str], None]) -> Callable[[str], None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_run import build, build_phases, smooth_field
+from fake_run import build, build_phases, smooth_field, smooth_phase
 
 from mcrdist.analysis import evidence, imprint, verdict, write_report
 from mcrdist.analysis.material import phases
@@ -172,8 +172,8 @@ def test_headlines() -> None:
 
 
 def test_blocks_are_noticed_and_smooth_fields_are_not() -> None:
-    smooth = (smooth_field((64, 64, 64), (3, 3, 3), 0.4, 0) > 0.5).astype(np.uint8)
-    coarse = (smooth_field((32, 32, 32), (1.5, 1.5, 1.5), 0.4, 0) > 0.5).astype(np.uint8)
+    smooth = smooth_phase((64, 64, 64), 3, 0.4, 0).astype(np.uint8)
+    coarse = smooth_phase((32, 32, 32), 1.5, 0.4, 0).astype(np.uint8)
     blocks = coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2)
 
     def figures(labels: np.ndarray) -> tuple[float, float]:

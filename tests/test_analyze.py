@@ -19,7 +19,7 @@ import psutil
 import pytest
 import tifffile
 import zarr
-from fake_run import build, build_phases, smooth_field
+from fake_run import build, build_phases, smooth_phase
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,7 +144,7 @@ def test_what_no_micrograph_shows_has_no_distance_from_it(tmp_path: Path) -> Non
 
 
 def test_a_volume_that_is_not_periodic(tmp_path: Path) -> None:
-    labels = (smooth_field((20, 22, 24), (2, 2, 2), 0.4, 0) > 0.5).astype(np.uint8)
+    labels = smooth_phase((20, 22, 24), 2, 0.4, 0).astype(np.uint8)
     np.save(tmp_path / "ct.npy", labels)
     found = mcrdist.analyze(volume={"path": tmp_path / "ct.npy", "voxel_size": 2}, dask=ONE, lags=4)
     assert found.path == tmp_path / "ct_analysis" and found.report is None
@@ -193,7 +193,7 @@ def test_a_task_takes_no_more_memory_for_a_taller_volume(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_worker_takes_no_more_memory_for_a_taller_volume(tmp_path: Path) -> None:
     """Peak memory of a worker that is a process of its own, as the operating system counts it."""
-    tile = (smooth_field((32, 192, 192), (3, 3, 3), 0.4, 0) > 0.5).astype(np.uint8)
+    tile = smooth_phase((32, 192, 192), 3, 0.4, 0).astype(np.uint8)
     peaks, heights = [], (96, 768)
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
@@ -323,7 +323,7 @@ def test_labels_are_looked_at_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    labels = (smooth_field((12, 14, 16), (2, 2, 2), 0.4, 0) > 0.5).astype(np.uint8)
+    labels = smooth_phase((12, 14, 16), 2, 0.4, 0).astype(np.uint8)
     tifffile.imwrite("bytes.tif", labels * 255)
     assert refused(capsys, "volume.path=bytes.tif").endswith(
         "volume.phase: expected 1 among the labels of bytes.tif, found 0, 255; e.g. volume.phase=255"

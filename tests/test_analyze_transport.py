@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_run import build, smooth_field
+from fake_run import build, smooth_phase
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def test_parallel_layers(size: tuple[float, float, float], capfd: pytest.Capture
 
 @pytest.mark.parametrize("size", [CUBES, (2.0, 1.0, 1.0)])
 def test_a_structure_against_a_direct_solution(size: tuple[float, float, float]) -> None:
-    phase = smooth_field((20, 16, 18), (2, 2, 2), 0.55, 0) > 0.5
+    phase = smooth_phase((20, 16, 18), 2, 0.55, 0)
     for axis in range(3):
         found = diffusivity(phase, axis, size)
         assert found.converged and 0 < found.value < phase.mean()
@@ -94,7 +94,7 @@ def test_a_structure_against_a_direct_solution(size: tuple[float, float, float])
 
 
 def test_too_few_iterations_are_told(capfd: pytest.CaptureFixture[str]) -> None:
-    phase = smooth_field((48, 12, 12), (2, 2, 2), 0.6, 1) > 0.5
+    phase = smooth_phase((48, 12, 12), 2, 0.6, 1)
     assert not diffusivity(phase, 0, CUBES, iterations=200, convergence=1e-6).converged
     assert capfd.readouterr() == ("", "")
 

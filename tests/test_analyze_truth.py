@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from fake_run import build, smooth_field
+from fake_run import build, smooth_phase
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ QUICK: dict[str, Any] = {
 
 
 def labels(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray[Any, Any]:
-    return (smooth_field(shape, (2, 2, 2), 0.4, seed) > 0.5).astype(np.uint8)
+    return smooth_phase(shape, 2, 0.4, seed).astype(np.uint8)
 
 
 def by_key(rows: Any) -> dict[tuple[str, str], Any]:

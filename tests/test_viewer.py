@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import zarr
 from chromium import needs_chromium, screenshot, visit
-from fake_run import build, build_phases, smooth_field
+from fake_run import build, build_phases, smooth_field, smooth_phase
 from PIL import Image
 
 from mcrdist.analysis.pictures import COLOURS
@@ -208,7 +208,7 @@ def test_alive_in_a_browser(run: Run, tmp_path: Path) -> None:
         pixels = np.asarray(Image.open(tmp_path / "page.png").convert("RGB"))
         for colour in COLOURS[:3]:
             assert (pixels == [int(colour[k : k + 2], 16) for k in (1, 3, 5)]).all(-1).sum() > 5000
-    volume = (smooth_field((20, 20, 20), (2, 2, 2), 0.4, 0) > 0.5).astype(np.uint8) * 7
+    volume = smooth_phase((20, 20, 20), 2, 0.4, 0).astype(np.uint8) * 7
     np.save(tmp_path / "foreign.npy", volume)
     with serving(path=str(tmp_path / "foreign.npy")) as viewer:
         page = visit(viewer.url)

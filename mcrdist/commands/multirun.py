@@ -18,7 +18,7 @@ from mcrdist.commands.resume import asked, names_sweep, place_of
 from mcrdist.commands.resume import together as carried_on
 from mcrdist.commands.terminal import say, together
 from mcrdist.config import ReconstructConfig, from_mapping
-from mcrdist.errors import InputError
+from mcrdist.errors import InputError, first_of
 
 _VERB = "reconstruct"
 #: Where all runs of a sweep belong, and what all ranks must know before they meet: one value for all runs.
@@ -109,8 +109,8 @@ def _again(
 
 def _told(values: Sequence[Mapping[str, str]]) -> str:
     """The values of the runs of a sweep, the first ones."""
-    each = [",".join(f"{key}={value}" for key, value in one.items()) for one in values[:3]]
-    return f"{' '.join(each)}{' …' if len(values) > 3 else ''} ({len(values)})"
+    each = [",".join(f"{key}={value}" for key, value in one.items()) for one in values]
+    return f"{first_of(each, ' ')} ({len(values)})"
 
 
 def _combinations(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]:

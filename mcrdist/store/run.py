@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mcrdist.errors import InputError
+from mcrdist.errors import InputError, first_of
 from mcrdist.npzfile import load_npz
 from mcrdist.store import disk
 from mcrdist.store.checksums import CHECKSUMS, checksum
@@ -293,9 +293,7 @@ class Run:
             found = f"no {CONFIG} in it"
             if is_sweep(path):
                 runs = sorted(one.parent.name for one in path.glob(f"*/{CONFIG}"))
-                found = (
-                    f"a sweep; name one of its runs: {', '.join(runs[:3])}{', …' if len(runs) > 3 else ''}"
-                )
+                found = f"a sweep; name one of its runs: {first_of(runs)}"
             raise InputError(f"{path}: expected a run directory, found {found}")
         return cls(path)
 
