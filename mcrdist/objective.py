@@ -30,6 +30,20 @@ from mcrdist.phases import Phases
 BATCH_VOXELS = 2**19
 
 
+#: A summand of the loss.
+Part = Term | JointTerm
+
+
+def costly(part: Part) -> bool:
+    """Whether it takes long beside the correlations."""
+    return part.costly
+
+
+def sampled(part: Part) -> bool:
+    """Whether it is costly, and looks at a part of the slices at a time."""
+    return part.costly and part.every > 1
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A loss, and where it comes from.
@@ -150,19 +164,14 @@ class Objective:
         """Whether an evaluation takes long beside that of the correlations."""
         return any(part.costly for held in self.held.values() for part, _ in held.parts)
 
-    @property
-    def prepares(self) -> bool:
-        """Whether some of it is costly, and the rest says enough of the structure to begin with that alone.
+    def suffices_without(self, some: Callable[[Part], bool]) -> bool:
+        """Whether there are such parts, and the rest says enough of the structure to do with that alone.
 
         The volume fraction and the amount of boundary do not: minimised alone, the variation leaves an even grey.
         """
-        cheap = {
-            part.name.partition("@")[0]
-            for held in self.held.values()
-            for part, _ in held.parts
-            if not part.costly
-        }
-        return self.costly and bool(cheap - {"variation", "volume_fraction"})
+        parts = [part for held in self.held.values() for part, _ in held.parts]
+        rest = {part.name.partition("@")[0] for part in parts if not some(part)}
+        return any(map(some, parts)) and bool(rest - {"variation", "volume_fraction"})
 
     def rotate(self, round: int) -> None:
         """Let costly descriptors look at other slices, and random ones draw anew; the same on every rank."""

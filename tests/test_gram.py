@@ -289,6 +289,30 @@ def test_the_network_joins_when_the_correlations_have_settled(own_file: Path, tm
     assert relaxed[0]["errors"]["s2"] == pytest.approx(prepared[-1]["errors"]["s2"], rel=1e-6)
 
 
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("alone", [False, True], ids=["with S2", "alone"])
+def test_voxels_are_flipped_by_what_sees_all_slices(
+    every: int, alone: bool, own_file: Path, tmp_path: Path
+) -> None:
+    """Unless nothing else says what the structure is: then by what sees a part of them."""
+    run = mcrdist.reconstruct(
+        micrograph="synthetic:discs",
+        volume={"size": 12},
+        descriptors={
+            "s2": {"weight": 0.0 if alone else 1.0},
+            "gram": {"weight": 1.0, "weights": str(own_file), "layers": ["relu1_2"], "every": every},
+        },
+        levels={"count": 1},
+        optimizer={"iterations": 3, "binarize_iterations": 2, "flip_rounds": 3},
+        output={"threshold": "exact"},
+        run={"dir": str(tmp_path / "run"), "report": False},
+    )
+    flipped = [line for line in run.metrics if line["stage"] == "flip"]
+    assert flipped
+    assert {"gram" in line["errors"] for line in flipped} == {alone or every == 1}
+    assert all("gram" in errors for errors in run.summary["errors"]["rounded"].values())
+
+
 @pytest.mark.parametrize("mode", ["match", "minimize"])
 def test_the_variation_alone_prepares_nothing(mode: str, own_file: Path, tmp_path: Path) -> None:
     """Minimised without a word on the structure, it would leave an even grey, which no gradient leads out of."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -19,7 +19,7 @@ from mcrdist.descriptors.volume_fraction import GreynessTerm
 from mcrdist.directions import Direction
 from mcrdist.look import Held
 from mcrdist.multigrid import Level
-from mcrdist.objective import Objective
+from mcrdist.objective import Objective, Part, costly, sampled
 from mcrdist.parallel.comm import Comm
 from mcrdist.parallel.slab import Slab
 from mcrdist.parallel.threads import Workers
@@ -75,8 +75,13 @@ class Grid:
 
     @functools.cached_property
     def prepares(self) -> bool:
-        """As `Objective.prepares`, of the whole loss."""
-        return self.objective().prepares
+        """Whether some of the loss is costly, and the rest says enough to begin with that alone."""
+        return self.objective().suffices_without(costly)
+
+    @functools.cached_property
+    def mends_whole(self) -> bool:
+        """Whether some of that looks at a part of the slices, and the rest says enough to flip voxels by."""
+        return self.objective().suffices_without(sampled)
 
     def impose(self, field: Tensor) -> None:
         """Set the voxels that are given, in place."""
@@ -125,14 +130,14 @@ class Grid:
         greyness: float | None = None,
         *,
         smoothing: float | None = None,
-        cheap: bool = False,
+        without: Callable[[Part], bool] | None = None,
         report: bool = False,
     ) -> Objective:
         """The loss; `greyness` adds that term.
 
         The variation is smoothed as that of the micrographs was; with another `smoothing` its target is right only
-        where they show phases, on the finest level. With `cheap`, the loss does without costly descriptors. With
-        `report`, descriptors of weight 0 are measured too, and all of them on every slice.
+        where they show phases, on the finest level. The loss does `without` such descriptors of a phase. With `report`,
+        those of weight 0 are measured too, and all of them on every slice.
         """
         assert smoothing is None or self.level.factor == 1, self.level
         held = {}
@@ -143,7 +148,7 @@ class Grid:
                 tuple(
                     term
                     for term in self._terms(selection, target, grid, greyness, smoothing, report)
-                    if not (cheap and term.costly)
+                    if without is None or not without(term)
                 )
                 for target in targets
             )

@@ -8,7 +8,8 @@
    are left out again where there are correlations: what is left of them, which slices cannot mend, would set the
    price so high that the others have no say, and voxels move so little that they keep what they had.
 4. *Flip* (finest level only): round, and flip single voxels as long as that brings the slices nearer to their
-   targets.
+   targets. Costly descriptors that look at a part of the slices at a time are left out again: flips would serve the
+   slices that are looked at, and leave specks in those that are not.
 
 A run that was cut short goes through the same stages again. What the journal has settled costs nothing then, and the
 work that was under way goes on from what is kept of it.
@@ -33,7 +34,7 @@ from mcrdist.checkpoints import Saved
 from mcrdist.config import ReconstructConfig
 from mcrdist.errors import InputError
 from mcrdist.journal import Journal
-from mcrdist.objective import Evaluation, FlipConstants, Objective
+from mcrdist.objective import Evaluation, FlipConstants, Objective, Part, costly, sampled
 from mcrdist.optimize.exchange import exchange_descent
 from mcrdist.optimize.flips import FlipOptions, FlipResult, FlipState, GainSelector, flip_descent
 from mcrdist.optimize.minimizer import Memory, Options, State
@@ -185,7 +186,9 @@ class LevelSolver:
         """Descend, and go on with other multipliers until the constraints, if there are any, are met."""
         stop = ""
         for _ in range(multipliers.ROUNDS):
-            objective = self._grid.objective(greyness, cheap=self._grid.prepares and stage != "relax")
+            objective = self._grid.objective(
+                greyness, without=None if stage == "relax" else self._dispensable
+            )
             stop = self._descend(stage, field, objective, options)
             if self._recorder.interrupted:
                 break
@@ -193,6 +196,11 @@ class LevelSolver:
             if not self._journal.once(unmet):
                 break
         return stop
+
+    @property
+    def _dispensable(self) -> Callable[[Part], bool] | None:
+        """What is left out where correlations can do the work."""
+        return costly if self._grid.prepares else None
 
     def _keep(self, memory: Memory | None, **fields: Tensor) -> None:
         """Let everything be kept that another process needs to go on from here."""
@@ -304,7 +312,7 @@ class LevelSolver:
 
     def _greyness(self, field: Tensor) -> tuple[float, float]:
         """Misfit and greyness of a field."""
-        evaluation = self._grid.objective(greyness=0.0, cheap=self._grid.prepares)(field, None)
+        evaluation = self._grid.objective(greyness=0.0, without=self._dispensable)(field, None)
         greyness = [errors["greyness"].mean() for errors in evaluation.errors.values()]
         return evaluation.misfit, float(np.mean(greyness))
 
@@ -339,9 +347,18 @@ class LevelSolver:
         means = [float(np.mean(list(wanted.values()))) for wanted in self._grid.fractions()]
         return goals(means, math.prod(self._grid.slab.shape))
 
+    def _mending(self) -> Objective:
+        """By which voxels are flipped: without what looks at few slices, if the rest says enough.
+
+        A voxel is in three slices. Where one of them is looked at and two are not, flips would serve the one. Of a
+        copolymer at 64³ with Gram matrices of every eighth slice, they left E(G) at 12 % and E(V) at 4.7 %; without
+        it, at 10.6 and 1.8 %.
+        """
+        return self._grid.objective(smoothing=math.inf, without=sampled if self._grid.mends_whole else None)
+
     def _settle(self, field: Tensor) -> list[float]:
         """Give every phase its exact number of voxels; the losses before each round."""
-        objective, grid = self._grid.objective(smoothing=math.inf), self._grid
+        objective, grid = self._mending(), self._grid
 
         def look() -> tuple[float, Tensor]:
             evaluation = objective(field, self._gradient)
@@ -352,7 +369,7 @@ class LevelSolver:
         return settle_all(field, look, grid.phases, self._goals(), grid.fixed, self._comm, rounds, most)
 
     def _flip(self, relaxed: Tensor, field: Tensor) -> None:
-        objective = self._grid.objective(smoothing=math.inf)
+        objective = self._mending()
         look = self._descent.watching(objective)
         slab, seed = self._grid.slab, self._config.seed
         rounds = self._config.optimizer.flip_rounds
