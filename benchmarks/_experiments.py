@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -58,6 +60,16 @@ class Experiment:
     def command(self) -> str:
         """For people."""
         return f"mcrdist reconstruct {' '.join(self.overrides(SHOWN, OUT.name))}"
+
+    @property
+    def preset(self) -> str:
+        """Digits that are others when the settings of a preset are; the command would be the same."""
+        names = [setting.partition("=")[2] for setting in self.settings if setting.startswith("+experiment=")]
+        files = [ROOT / "conf" / "experiment" / f"{name}.yaml" for name in names]
+        content = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
+        return (
+            hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12] if content else ""
+        )
 
 
 @dataclass(frozen=True)

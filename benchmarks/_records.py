@@ -1,7 +1,8 @@
 """What is kept of an experiment's run: the figures that the page of results tells of; no benchmark itself.
 
 A run directory is large and stays where it was made. Its record is a line of JSON, kept in benchmarks/paper.jsonl, so
-that the page can be written anew, and added to, where the directories of most runs are not.
+that the page can be written anew, and added to, where the directories of most runs are not. It knows of the settings
+that it was made with, and not of the code: whoever changes what runs compute takes their records out.
 """
 
 from __future__ import annotations
@@ -115,6 +116,11 @@ def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def of(experiment: Experiment, records: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The record of an experiment; None without one of its run as it is listed now, with all that is to be measured."""
     found = records.get(experiment.name)
-    if found is None or found["command"] != experiment.command or not found.keys() >= set(experiment.measure):
+    if found is None or not is_of(experiment, found) or not found.keys() >= set(experiment.measure):
         return None
     return found
+
+
+def is_of(experiment: Experiment, record: Mapping[str, Any]) -> bool:
+    """Whether it is of a run with the settings that are listed now."""
+    return record.get("command") == experiment.command and record.get("preset") == experiment.preset

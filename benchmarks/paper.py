@@ -99,12 +99,12 @@ class Runs:
 def record(run: Experiment, going: Runs, threads: int, data: Path, out: Path, judge: Path) -> dict[str, Any]:
     """Carry a run out, as far as that is not done yet, and say what came of it."""
     place, kept = out / run.name, out / f"{run.name}.json"
-    facts: dict[str, Any] = {"run": run.name, "command": run.command}
+    facts: dict[str, Any] = {"run": run.name, "command": run.command, "preset": run.preset}
     absent = run.absent(data)
     if absent:
         return facts | {"status": "absent", "message": f"no {', '.join(absent)} in {data.name}"}
     before: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    if not is_finished(place) or before.get("command") != run.command:
+    if not is_finished(place) or not records.is_of(run, before):
         before = {}
         kept.unlink(missing_ok=True)
         settings = [*run.overrides(data, out), "resume=true", f"runtime.threads={threads}"]

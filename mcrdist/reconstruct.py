@@ -412,7 +412,7 @@ class _Conductor:
             "memory": recorder.peak_memory,
             "micrographs": targets.facts(),
             "levels": done,
-        } | describe(grid, outcome, self.comm)
+        } | describe(grid, outcome, self.comm, hurried=recorder.interrupted)
         self.comm.first(lambda: RunDirectory(self.place.path).write_summary(summary))
 
     def _report(self) -> None:

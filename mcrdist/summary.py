@@ -9,13 +9,16 @@ import numpy as np
 from torch import Tensor, float64
 
 from mcrdist.conditioning.seam import seams
+from mcrdist.objective import costly
 from mcrdist.parallel.comm import Comm
 from mcrdist.solver.grid import Grid
 from mcrdist.solver.level import Outcome
 
 
-def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
+def describe(grid: Grid, outcome: Outcome, comm: Comm, hurried: bool = False) -> dict[str, Any]:
     """Evaluate the relaxed and the rounded field with the exact variation; every rank calls this.
+
+    One that is `hurried`, since it was asked to end, does without costly descriptors: of all slices they take minutes.
 
     Returns
     -------
@@ -25,7 +28,7 @@ def describe(grid: Grid, outcome: Outcome, comm: Comm) -> dict[str, Any]:
         (`seam.seams`); ``spread`` where there are several micrographs. With several phases the errors are means
         over them, and ``phases`` has each one's own.
     """
-    objective = grid.objective(smoothing=0.0, report=True)
+    objective = grid.objective(smoothing=0.0, without=costly if hurried else None, report=True)
     fields = {"relaxed": outcome.relaxed, "rounded": outcome.rounded}
     evaluations = {which: objective(field, None) for which, field in fields.items()}
     voxels = math.prod(grid.slab.shape)

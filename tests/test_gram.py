@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from interrupted import Stop
 from matrix import features, random_weights
 from numpy.typing import NDArray
 from torch import Tensor
@@ -311,6 +313,27 @@ def test_voxels_are_flipped_by_what_sees_all_slices(
     assert flipped
     assert {"gram" in line["errors"] for line in flipped} == {alone or every == 1}
     assert all("gram" in errors for errors in run.summary["errors"]["rounded"].values())
+
+
+def test_a_run_that_is_asked_to_end_does_not_measure_them(own_file: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "micrograph": "synthetic:discs",
+        "volume": {"size": 12},
+        "descriptors": {"gram": {"weight": 1.0, "weights": str(own_file), "layers": ["relu1_2"]}},
+        "levels": {"count": 1},
+        "optimizer": {"iterations": 3, "binarize_iterations": 2, "flip_rounds": 3},
+        "run": {"dir": str(tmp_path / "run")},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        Stop(patch, at=6)
+        first = mcrdist.reconstruct(**settings)
+    assert first.summary["status"] == "interrupted"
+    assert all(
+        "s2" in errors and "gram" not in errors for errors in first.summary["errors"]["rounded"].values()
+    )
+    whole = mcrdist.reconstruct(**settings, resume=True)
+    assert whole.summary["status"] == "complete" and whole.report is not None
+    assert all("gram" in errors for errors in whole.summary["errors"]["rounded"].values())
 
 
 @pytest.mark.parametrize("mode", ["match", "minimize"])

@@ -260,6 +260,19 @@ def test_a_new_run_takes_the_place_of_an_old_one(
 
 
 @pytest.mark.slow
+def test_a_run_whose_preset_has_changed_since_is_not_told_of(
+    made: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    place, _ = made
+    page_of(tmp_path, place / "tiny.yaml", place / "out")
+    kept = (tmp_path / "kept.jsonl").read_text(encoding="utf-8")
+    presets = {one["run"]: one["preset"] for one in map(json.loads, kept.splitlines())}
+    assert len(set(presets.values())) == 3 and not presets["small-easy"]  # two presets, and none
+    (tmp_path / "kept.jsonl").write_text(kept.replace(presets["swaps"], "0" * 12), encoding="utf-8")
+    assert "**Not run:** swaps." in page_of(tmp_path, place / "tiny.yaml", tmp_path / "nothing")
+
+
+@pytest.mark.slow
 def test_a_run_that_the_list_has_changed_since_is_not_told_of(
     made: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
