@@ -39,9 +39,7 @@ class Outcome:
     def errors(self, which: str, directions: Sequence[str] | None = None) -> dict[str, float]:
         """Mean errors over directions; `which` is "relaxed" (driven to two phases) or "rounded"."""
         own = self.record["errors"].get(which) or {}
-        chosen = [errors for axis, errors in own.items() if _among(axis, directions)]
-        means = {name: words.mean(one.get(name) for one in chosen) for one in chosen for name in one}
-        return {name: mean for name, mean in means.items() if mean is not None}
+        return words.means([errors for axis, errors in own.items() if _among(axis, directions)])
 
     def error(self, which: str, name: str, directions: Sequence[str] | None = None) -> float | None:
         """That of a descriptor."""

@@ -37,10 +37,7 @@ class Member:
 
     def errors(self) -> dict[str, float]:
         """Errors of the rounded volume (Eq. 10) by descriptor, means over the directions."""
-        directions = words.dig(self.run.summary, "errors", "rounded") or {}
-        names = dict.fromkeys(name for one in directions.values() for name in one)
-        means = {name: words.mean(one.get(name) for one in directions.values()) for name in names}
-        return {name: mean for name, mean in means.items() if mean is not None}
+        return words.means((words.dig(self.run.summary, "errors", "rounded") or {}).values())
 
     def fraction(self, phase: Phase, several: bool) -> float | None:
         """Volume fraction of a phase in the rounded volume."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 _NBSP = "\u00a0"
@@ -23,6 +23,13 @@ def mean(values: Iterable[Any]) -> float | None:
     """The mean of what are figures among the values; None without one."""
     numbers = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
     return sum(numbers) / len(numbers) if numbers else None
+
+
+def means(each: Collection[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean of every figure by name, over those that have it."""
+    names = dict.fromkeys(name for one in each for name in one)
+    found = {name: mean(one.get(name) for one in each) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def number(value: Any, digits: int = 3) -> str:
