@@ -25,15 +25,15 @@ from mcrdist.parallel.slab import partition
 from mcrdist.parallel.threads import configure
 from mcrdist.sizing import footprint
 from mcrdist.sizing.footprint import Work
-from mcrdist.solver import level
+from mcrdist.solver import level, mending
 
 MEASURE = """
 import json, sys
 import mcrdist
 from memory import resident
-from mcrdist.solver import level
+from mcrdist.solver import level, mending
 from mcrdist.reconstruct import conduct
-level.GREY_PRICES, level.FLIP_ROUNDS = (0.1,), 4  # every stage, but not for long
+level.GREY_PRICES, mending.FLIP_ROUNDS = (0.1,), 4  # every stage, but not for long
 before = resident()
 run = mcrdist.reconstruct(*sys.argv[1:])
 peak = resident("VmHWM")
@@ -92,7 +92,7 @@ def measured_here(settings: list[str]) -> dict[str, Any]:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    level.GREY_PRICES, level.FLIP_ROUNDS = (0.1,), 4
+    level.GREY_PRICES, mending.FLIP_ROUNDS = (0.1,), 4
     mcrdist.reconstruct(*settings)
     done.set()
     watching.join()

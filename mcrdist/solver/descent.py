@@ -105,6 +105,11 @@ class Descent:
         """How far an objective has come; plain data for `recall`. The last `repeats` evaluations will be made again."""
         return {"evaluations": objective.evaluations - repeats, "round": self._round}
 
+    def kept(self, objective: Objective, memory: Memory) -> Memory:
+        """What a minimiser has in mind, and with it the standing of the objective that it is at work on."""
+        standing = self.standing(objective, memory.repeats)
+        return Memory(memory.numbers | {"standing": standing}, memory.fields)
+
     def recall(self, objective: Objective, standing: Mapping[str, int]) -> None:
         """Let an objective look where it did when it had come that far."""
         objective.evaluations, self._round = standing["evaluations"], standing["round"]

@@ -80,7 +80,7 @@ class Grid:
 
     @functools.cached_property
     def mends_whole(self) -> bool:
-        """Whether some of that looks at a part of the slices, and the rest says enough to flip voxels by."""
+        """Whether some of the loss sees few of the slices, and the rest, all of them, says enough to flip voxels by."""
         return self.objective().suffices_without(sampled)
 
     def impose(self, field: Tensor) -> None:
