@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def same(found: Run, wanted: Run) -> None:
     told = [[{k: v for k, v in level.items() if k != "seconds"} for level in run.summary["levels"]]
             for run in (found, wanted)]  # fmt: skip
     assert told[0] == told[1]
+
+
+def interrupted_after(monkeypatch: pytest.MonkeyPatch, runs: int) -> None:
+    """A signal comes while this run of a sweep is under way, seen when it has ended."""
+    made: list[Run] = []
+    module = import_module("mcrdist.sweep")  # the package has a function of that name
+    conduct_one = module.conduct
+
+    def one(config: Any, comm: Any, interrupt: Any, say: Any) -> Run:
+        made.append(conduct_one(config, comm, interrupt, say))
+        interrupt.requested = len(made) == runs
+        return made[-1]
+
+    monkeypatch.setattr(module, "conduct", one)
 
 
 CASES: dict[str, dict[str, Any]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 import yaml
 from chromium import needs_chromium, visit
 from fake_run import build, build_phases
+from interrupted import interrupted_after
 from ranks import run_ranks
 
 import mcrdist
@@ -164,14 +164,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_an_interrupt_ends_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcrdist.sweep import conduct
-
-    def interrupted(config: Any, comm: Any, interrupt: Any, say: Any) -> Run:
-        run: Run = conduct(config, comm, interrupt, say)
-        interrupt.requested = True
-        return run
-
-    monkeypatch.setattr(sys.modules["mcrdist.sweep"], "conduct", interrupted)
+    interrupted_after(monkeypatch, 1)
     runs = mcrdist.sweep("seed=0,1,2", micrograph=IMAGE, run={"dir": tmp_path / "out"}, **SMALL)
     assert [run.path.name for run in runs] == ["seed=0"]
     assert "Sweep of 3 runs, ended after 1" in (tmp_path / "out/report.html").read_text(encoding="utf-8")

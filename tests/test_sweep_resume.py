@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from interrupted import interrupted_after
 from ranks import run_ranks
 
 import mcrdist
@@ -21,7 +22,6 @@ from mcrdist.__main__ import main
 from mcrdist.errors import InputError
 from mcrdist.store import Run, sweepfile
 from mcrdist.store.lock import Lock
-from mcrdist.sweep import conduct
 
 IMAGE = (np.random.default_rng(0).random((24, 24)) > 0.6).astype(np.uint8)
 SMALL: dict[str, Any] = {"volume": {"size": 8}, "optimizer": {"iterations": 2}, "runtime": {"threads": 1}}
@@ -31,18 +31,6 @@ def swept(out: Path, *overrides: str, **more: Any) -> list[Run]:
     return mcrdist.sweep(
         *overrides, micrograph=IMAGE, run={"dir": str(out), "report": False}, **(SMALL | more)
     )
-
-
-def interrupted_after(monkeypatch: pytest.MonkeyPatch, runs: int) -> None:
-    """A signal comes while this run is under way, seen when it has ended."""
-    made: list[Run] = []
-
-    def one(config: Any, comm: Any, interrupt: Any, say: Any) -> Run:
-        made.append(conduct(config, comm, interrupt, say))
-        interrupt.requested = len(made) == runs
-        return made[-1]
-
-    monkeypatch.setattr(sys.modules["mcrdist.sweep"], "conduct", one)
 
 
 @pytest.fixture(scope="module")
