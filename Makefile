@@ -20,7 +20,7 @@ SERIAL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_
 TWO := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type layers weights pytest quick format notebooks docs bench paper clean
+.PHONY: help install demo test lint type layers weights pytest coverage quick format notebooks docs bench paper clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ demo: install  ## reconstruct 64 x 64 x 64 voxels from the built-in micrograph
 	$(BIN)/mcrdist reconstruct micrograph.path=synthetic:gaussian volume.size=64 seed=0 \
 		run.dir=demo/$$(date +%Y-%m-%d-%H%M%S)
 
-test: lint type layers weights pytest  ## all checks and all tests, with coverage
+test: lint type layers weights pytest  ## all checks and all tests
 
 lint: install  ## ruff, and whether the files are formatted
 	$(BIN)/ruff check .
@@ -53,6 +53,9 @@ weights: install  ## the network that Gram matrices need; without a network thei
 	-@$(BIN)/mcrdist weights
 
 pytest: install
+	$(SERIAL) $(BIN)/python -m pytest $(TWO) --slow $(PYTEST)
+
+coverage: install weights  ## all tests, and which lines they run: a process starts a third slower for it
 	$(SERIAL) $(BIN)/python -m pytest $(TWO) --slow --cov --cov-report=term $(PYTEST)
 
 quick: install  ## the tests that take seconds
